@@ -1,0 +1,174 @@
+//! The two composition rules.
+
+use std::collections::BTreeMap;
+
+use crate::{AdapterError, Bank, BankTarget, LoraPair, Module};
+
+/// How N modules and N weights become one update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// The paper's: `A^ = sum w_i A_i` and `B^ = sum w_i B_i` separately, `delta W = s B^ A^`. It has cross terms
+    /// `w_i w_j B_i A_j`; `w` and `-w` give the same update.
+    Reference,
+    /// `delta W = sum w_i s_i B_i A_i`: linear in `w`, without cross terms.
+    Exact,
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Reference => "reference",
+            Self::Exact => "exact",
+        })
+    }
+}
+
+impl std::str::FromStr for Rule {
+    type Err = AdapterError;
+
+    fn from_str(text: &str) -> Result<Self, AdapterError> {
+        match text {
+            "reference" => Ok(Self::Reference),
+            "exact" => Ok(Self::Exact),
+            other => Err(AdapterError::UnknownRule {
+                found: lorahub_weights::shown(other),
+            }),
+        }
+    }
+}
+
+/// Composes the bank's modules with one weight each into one ordinary LoRA module named `composed`, under the bank's
+/// rule. Sums are taken in f64 and rounded to f32 once.
+///
+/// - [`Rule::Reference`]: rank `r` and alpha of the first module, whose scaling the others were folded to.
+/// - [`Rule::Exact`]: the modules whose weight is not zero, side by side: rank `sum r_i`, scaling 1, `w_i s_i` in the
+///   columns of `B`. If every weight is zero, rank 1 and all values zero, because an adapter of rank 0 cannot be
+///   stored.
+///
+/// # Errors
+/// [`AdapterError::WeightCount`], [`AdapterError::WeightNotFinite`], or [`AdapterError::Overflow`] if a value leaves
+/// the range of f32.
+pub fn compose(bank: &Bank, weights: &[f64]) -> Result<Module, AdapterError> {
+    check_weights(bank, weights)?;
+    let rank = composed_rank(bank, weights);
+    let factors = factors(bank, weights);
+    let compose_target = match bank.rule() {
+        Rule::Reference => sum_target,
+        Rule::Exact => concatenate_target,
+    };
+    let mut pairs = BTreeMap::new();
+    for target in bank.targets() {
+        let pair = compose_target(target, rank, &factors);
+        if !pair.a.iter().chain(&pair.b).all(|value| value.is_finite()) {
+            return Err(AdapterError::Overflow {
+                what: "the composed update",
+                path: target.path.clone(),
+            });
+        }
+        pairs.insert(target.path.clone(), pair);
+    }
+    let first = bank.first();
+    Ok(Module {
+        name: "composed".to_owned(),
+        rank,
+        alpha: match bank.rule() {
+            Rule::Reference => first.alpha,
+            Rule::Exact => rank as f64,
+        },
+        base_model: first.base_model.clone(),
+        base_revision: first.base_revision.clone(),
+        pairs,
+        sha256: None,
+        leaves: bank.leaves().to_vec(),
+    })
+}
+
+/// Checks that there is one finite weight per module.
+pub(crate) fn check_weights(bank: &Bank, weights: &[f64]) -> Result<(), AdapterError> {
+    if weights.len() != bank.len() {
+        return Err(AdapterError::WeightCount {
+            expected: bank.len(),
+            found: weights.len(),
+        });
+    }
+    match bank.names().zip(weights).find(|(_, weight)| !weight.is_finite()) {
+        Some((name, &found)) => Err(AdapterError::WeightNotFinite {
+            module: name.to_owned(),
+            found,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The rank that [`compose`] gives.
+pub(crate) fn composed_rank(bank: &Bank, weights: &[f64]) -> usize {
+    match bank.rule() {
+        Rule::Reference => bank.first().rank,
+        Rule::Exact => {
+            let active = bank.modules().iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
+            active.map(|(module, _)| module.rank).sum::<usize>().max(1)
+        }
+    }
+}
+
+/// What each module's matrices are multiplied by: `w_i`, and under [`Rule::Exact`] `w_i s_i`.
+fn factors(bank: &Bank, weights: &[f64]) -> Vec<f64> {
+    let scaling = |scaling: f64| match bank.rule() {
+        Rule::Reference => 1.0,
+        Rule::Exact => scaling,
+    };
+    bank.modules()
+        .iter()
+        .zip(weights)
+        .map(|(module, weight)| weight * scaling(module.scaling()))
+        .collect()
+}
+
+/// `A^ = sum w_i A_i`, `B^ = sum w_i B_i`.
+fn sum_target(target: &BankTarget, rank: usize, weights: &[f64]) -> LoraPair {
+    let (d_in, d_out) = (target.d_in, target.d_out);
+    let mut a = vec![0.0; rank * d_in];
+    let mut b = vec![0.0; d_out * rank];
+    for ((_, a_i, b_i), &weight) in target.pairs().zip(weights) {
+        a.iter_mut()
+            .zip(a_i)
+            .for_each(|(sum, &value)| *sum += weight * f64::from(value));
+        b.iter_mut()
+            .zip(b_i)
+            .for_each(|(sum, &value)| *sum += weight * f64::from(value));
+    }
+    let round = |sums: Vec<f64>| sums.into_iter().map(|sum| sum as f32).collect();
+    LoraPair {
+        rank,
+        d_in,
+        d_out,
+        a: round(a),
+        b: round(b),
+    }
+}
+
+/// The `A_i` one below the other, the `f_i B_i` side by side, for factors `f_i` other than zero.
+fn concatenate_target(target: &BankTarget, rank: usize, factors: &[f64]) -> LoraPair {
+    let (d_in, d_out) = (target.d_in, target.d_out);
+    let mut a = vec![0.0; rank * d_in];
+    let mut b = vec![0.0; d_out * rank];
+    let mut row = 0;
+    for ((r_i, a_i, b_i), &factor) in target.pairs().zip(factors).filter(|(_, factor)| **factor != 0.0) {
+        a[row * d_in..][..r_i * d_in].copy_from_slice(a_i);
+        for (b_row, b_i_row) in b.chunks_exact_mut(rank).zip(b_i.chunks_exact(r_i)) {
+            let columns = b_row[row..][..r_i].iter_mut();
+            columns
+                .zip(b_i_row)
+                .for_each(|(sum, &value)| *sum = (factor * f64::from(value)) as f32);
+        }
+        row += r_i;
+    }
+    LoraPair {
+        rank,
+        d_in,
+        d_out,
+        a,
+        b,
+    }
+}

@@ -1,0 +1,225 @@
+//! One LoRA module and the base it belongs to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::peft::{self, Matrix, TensorsError};
+use crate::{AdapterError, delta};
+
+/// One linear of the base that a LoRA can attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSpec {
+    /// Its name in the base, such as `encoder.block.0.layer.0.SelfAttention.q`.
+    pub path: String,
+    /// Columns of its weight.
+    pub d_in: usize,
+    /// Rows of its weight.
+    pub d_out: usize,
+}
+
+/// What of a base model an adapter must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaseSpec {
+    /// The base's name, if adapters that name another one are to be refused; `None` checks shapes only.
+    pub id: Option<String>,
+    /// The base's revision, if adapters that name another one are to be refused.
+    pub revision: Option<String>,
+    /// Every linear of the base that a LoRA can attach to (no head, no embedding).
+    pub targets: Vec<TargetSpec>,
+}
+
+impl BaseSpec {
+    /// The leaf names (`q`, `v`) that select exactly the targets of `pairs` in this base; empty if no such list does.
+    pub(crate) fn leaves_of(&self, pairs: &BTreeMap<String, LoraPair>) -> Vec<String> {
+        let leaves: BTreeSet<_> = pairs.keys().map(|path| leaf(path)).collect();
+        let selected = self
+            .targets
+            .iter()
+            .map(|target| &target.path)
+            .filter(|path| leaves.contains(leaf(path)));
+        if selected.collect::<BTreeSet<_>>() == pairs.keys().collect() {
+            leaves.into_iter().map(str::to_owned).collect()
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// The last segment of a path.
+fn leaf(path: &str) -> &str {
+    path.rsplit_once('.').map_or(path, |(_, leaf)| leaf)
+}
+
+/// A module's matrices for one target. The update is `delta W = s B A`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraPair {
+    /// Rows of `a` and columns of `b`.
+    pub rank: usize,
+    /// Columns of `a`.
+    pub d_in: usize,
+    /// Rows of `b`.
+    pub d_out: usize,
+    /// `[rank, d_in]`, row-major.
+    pub a: Vec<f32>,
+    /// `[d_out, rank]`, row-major.
+    pub b: Vec<f32>,
+}
+
+/// One LoRA module: a pair per target, one rank, one scaling.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Module {
+    /// What the user calls it.
+    pub name: String,
+    /// The rank `r` of every pair.
+    pub rank: usize,
+    /// LoRA's alpha; the scaling is `alpha / r`.
+    pub alpha: f64,
+    /// The base it says it was trained on.
+    pub base_model: Option<String>,
+    /// The revision of that base.
+    pub base_revision: Option<String>,
+    /// The pairs by target path.
+    pub pairs: BTreeMap<String, LoraPair>,
+    /// SHA-256 of the weight file it came from, in hexadecimal.
+    pub sha256: Option<String>,
+    /// Leaf names that select exactly `pairs` in the base; empty when that is not known.
+    pub(crate) leaves: Vec<String>,
+}
+
+impl Module {
+    /// A module from its matrices, for one that was trained rather than imported.
+    ///
+    /// `base` fills in the base's name, checks that every pair fits, and lets the export name its targets by their
+    /// leaves (`q`, `v`) instead of their whole paths.
+    ///
+    /// # Errors
+    /// [`AdapterError::Tensors`] if there are no pairs, a pair's rank or sizes contradict `rank`, its values or
+    /// `base`, a value is not finite, or rank and alpha give no scaling.
+    pub fn new(
+        name: &str,
+        rank: usize,
+        alpha: f64,
+        pairs: BTreeMap<String, LoraPair>,
+        base: Option<&BaseSpec>,
+    ) -> Result<Self, AdapterError> {
+        let checked = if rank == 0 || !alpha.is_finite() || alpha <= 0.0 {
+            Err(TensorsError::Scaling {
+                rank,
+                alpha: alpha.to_string(),
+            })
+        } else if pairs.is_empty() {
+            Err(TensorsError::NoTensors)
+        } else {
+            pairs.iter().try_for_each(|(path, pair)| pair.check(path, rank, base))
+        };
+        checked.map_err(|problem| AdapterError::Tensors {
+            module: name.to_owned(),
+            problem,
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            rank,
+            alpha,
+            base_model: base.and_then(|base| base.id.clone()),
+            base_revision: base.and_then(|base| base.revision.clone()),
+            leaves: base.map_or_else(Vec::new, |base| base.leaves_of(&pairs)),
+            pairs,
+            sha256: None,
+        })
+    }
+
+    /// Imports what PEFT's `save_pretrained` wrote: `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// `name` is what messages call it. With `base`, the linears that the configuration selects in it must be exactly
+    /// those with tensors, and every matrix must fit; without, the two files are only checked against each other.
+    ///
+    /// # Errors
+    /// [`AdapterError::Config`], [`AdapterError::Weights`] or [`AdapterError::Tensors`], each naming the module and
+    /// the fault. Whatever PEFT would load with another meaning, or with a mere warning, is an error here.
+    pub fn from_peft(
+        name: &str,
+        config_json: &[u8],
+        safetensors: &[u8],
+        base: Option<&BaseSpec>,
+    ) -> Result<Self, AdapterError> {
+        peft::from_peft(name, config_json, safetensors, base)
+    }
+
+    /// The factor `s = alpha / r` of the update `delta W = s B A`.
+    pub fn scaling(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+
+    /// The update of the target `path`, `[d_out, d_in]` row-major; `None` if the module does not have that target.
+    pub fn delta(&self, path: &str) -> Option<Vec<f32>> {
+        self.pairs.get(path).map(|pair| delta(pair, self.scaling()))
+    }
+}
+
+impl LoraPair {
+    /// Checks a pair that was made in code.
+    fn check(&self, path: &str, rank: usize, base: Option<&BaseSpec>) -> Result<(), TensorsError> {
+        let path = || path.to_owned();
+        let sides = [
+            (Matrix::A, &self.a, [self.rank, self.d_in], [rank, self.d_in]),
+            (Matrix::B, &self.b, [self.d_out, self.rank], [self.d_out, rank]),
+        ];
+        for (matrix, values, found, expected) in sides {
+            let matrix = matrix.name();
+            if found != expected {
+                return Err(TensorsError::Rank {
+                    matrix,
+                    path: path(),
+                    rank,
+                    expected,
+                    found,
+                });
+            }
+            if found[0].checked_mul(found[1]) != Some(values.len()) {
+                let expected = found[0].saturating_mul(found[1]);
+                return Err(TensorsError::Length {
+                    matrix,
+                    path: path(),
+                    expected,
+                    found: values.len(),
+                });
+            }
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                return Err(TensorsError::NonFinite {
+                    matrix,
+                    path: path(),
+                    index,
+                });
+            }
+        }
+        let Some(base) = base else { return Ok(()) };
+        let Some(target) = base.targets.iter().find(|target| target.path == path()) else {
+            return Err(TensorsError::NotInBase {
+                path: path(),
+                targets: base.targets.len(),
+                base: None,
+            });
+        };
+        let (d_in, d_out) = (target.d_in, target.d_out);
+        if self.d_in != d_in {
+            let (matrix, expected, found) = (Matrix::A.name(), [rank, d_in], [rank, self.d_in]);
+            return Err(TensorsError::BaseShape {
+                matrix,
+                path: path(),
+                expected,
+                found,
+                base: None,
+            });
+        }
+        if self.d_out != d_out {
+            let (matrix, expected, found) = (Matrix::B.name(), [d_out, rank], [self.d_out, rank]);
+            return Err(TensorsError::BaseShape {
+                matrix,
+                path: path(),
+                expected,
+                found,
+                base: None,
+            });
+        }
+        Ok(())
+    }
+}

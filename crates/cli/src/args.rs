@@ -1,0 +1,277 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lorahub_adapters::Rule;
+use lorahub_composer::{ComposerError, ObjectiveName};
+
+use crate::error::CliError;
+
+/// Adapts Flan-T5 to a new task from a few examples, by composing LoRA modules.
+#[derive(Debug, Parser)]
+#[command(name = "lorahub", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Searches for the weights that compose the modules for the shots.
+    Adapt(AdaptArgs),
+    /// Prints the losses of a composition on the shots.
+    Score(ScoreArgs),
+    /// Answers inputs greedily with the base or a composition.
+    Generate(GenerateArgs),
+    /// Counts exact matches on test rows.
+    Eval(EvalArgs),
+    /// Writes the composed module for PEFT, or merged into the base.
+    Export(ExportArgs),
+    /// Says what a folder or file is, and whether it fits a base.
+    Inspect(InspectArgs),
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendName {
+    /// The CPU, with as many threads as it has cores (RAYON_NUM_THREADS changes that).
+    Cpu,
+}
+
+/// The base model and the device.
+#[derive(Debug, Args)]
+pub(crate) struct BaseArgs {
+    /// Folder of the base model: config.json, tokenizer.json and model.safetensors, as Hugging Face has them.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: PathBuf,
+    /// What computes.
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub(crate) backend: BackendName,
+}
+
+/// Modules and the rule that composes them.
+#[derive(Debug, Args)]
+pub(crate) struct ModuleArgs {
+    /// Folders of LoRA modules in PEFT's layout, in the weights' order.
+    #[arg(long = "module", value_name = "DIR", num_args = 1..)]
+    pub(crate) modules: Vec<PathBuf>,
+    /// How modules are composed: `reference` is the paper's, `exact` adds up their updates. The default is that of the
+    /// family.json beside the modules, and `reference` without one.
+    #[arg(long, value_name = "reference|exact")]
+    pub(crate) rule: Option<Rule>,
+}
+
+/// Weights of a composition.
+#[derive(Debug, Args)]
+pub(crate) struct WeightArgs {
+    /// One weight per module: --weights=0.5,-1,0.
+    #[arg(
+        long,
+        value_name = "A,B,...",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        num_args = 1,
+        value_parser = parse_weight
+    )]
+    pub(crate) weights: Option<Vec<f64>>,
+}
+
+/// `lorahub adapt`
+#[derive(Debug, Args)]
+pub(crate) struct AdaptArgs {
+    #[command(flatten)]
+    pub(crate) base: BaseArgs,
+    #[command(flatten)]
+    pub(crate) modules: ModuleArgs,
+    /// JSON Lines with `input` and `output`, or `context` and `completion`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shots: PathBuf,
+    /// What is minimised: `normalised` is cross-entropy + penalty, `reference` divides it by the number of shots first
+    /// [default: normalised].
+    #[arg(long, value_name = "reference|normalised", value_parser = parse_objective)]
+    pub(crate) objective: Option<ObjectiveName>,
+    /// Factor of the penalty on the weights [default: 0.05].
+    #[arg(long, value_name = "X", value_parser = parse_l1, allow_hyphen_values = true)]
+    pub(crate) l1: Option<f64>,
+    /// Evaluations in all; the base, each module alone and the pass are counted [default: 200].
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub(crate) budget: Option<usize>,
+    /// Seed of the search [default: 0].
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Goes on with a checkpoint that --out wrote, with the settings saved in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Folder for the composed module (adapter/), the record (run.json) and, after every generation, checkpoint.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Prints one JSON object instead of a summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `lorahub score`
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArgs {
+    #[command(flatten)]
+    pub(crate) base: BaseArgs,
+    #[command(flatten)]
+    pub(crate) modules: ModuleArgs,
+    #[command(flatten)]
+    pub(crate) weights: WeightArgs,
+    /// JSON Lines with `input` and `output`, or `context` and `completion`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shots: PathBuf,
+    /// Prints one JSON object instead of a summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `lorahub generate`
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub(crate) base: BaseArgs,
+    #[command(flatten)]
+    pub(crate) modules: ModuleArgs,
+    #[command(flatten)]
+    pub(crate) weights: WeightArgs,
+    /// The input.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        required_unless_present = "file",
+        allow_hyphen_values = true
+    )]
+    pub(crate) input: Option<String>,
+    /// Inputs: JSON Lines with `input` or `context` if the first line begins with `{`, else one a line.
+    #[arg(long, value_name = "F", conflicts_with = "input")]
+    pub(crate) file: Option<PathBuf>,
+    /// Longest answer in tokens.
+    #[arg(long, value_name = "N", default_value = "256", value_parser = parse_count)]
+    pub(crate) max_new_tokens: usize,
+    /// Prints one JSON object (with --file, one a line) instead of the text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `lorahub eval`
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    pub(crate) base: BaseArgs,
+    #[command(flatten)]
+    pub(crate) modules: ModuleArgs,
+    #[command(flatten)]
+    pub(crate) weights: WeightArgs,
+    /// JSON Lines with `input` and `output`, or `context` and `completion`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) test: PathBuf,
+    /// The shots, which no test row may overlap; --baselines picks the best single module on them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shots: Option<PathBuf>,
+    /// Evaluates the base, the best single module (with --shots) and the uniform composition too.
+    #[arg(long)]
+    pub(crate) baselines: bool,
+    /// Writes every row with every answer, as JSON Lines.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) predictions: Option<PathBuf>,
+    /// Prints one JSON object instead of a summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `lorahub export`
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) base: BaseArgs,
+    #[command(flatten)]
+    pub(crate) modules: ModuleArgs,
+    #[command(flatten)]
+    pub(crate) weights: WeightArgs,
+    /// Folder to write to.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Writes the whole base with the module added to it, instead of the module.
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// Prints one JSON object instead of a summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `lorahub inspect`
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A base, an adapter, a family, or a JSON Lines file.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// The base that it should fit.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
+    /// Prints one JSON object instead of a summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ModuleArgs {
+    /// At least one module.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] if there is none.
+    pub(crate) fn required(&self) -> Result<&[PathBuf], CliError> {
+        if self.modules.is_empty() {
+            return Err(CliError::Usage(
+                "no modules given; name at least one with --module DIR".to_owned(),
+            ));
+        }
+        Ok(&self.modules)
+    }
+
+    /// The weights of these modules; none without modules.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] unless there is one weight per module.
+    pub(crate) fn weights(&self, weights: &WeightArgs) -> Result<Vec<f64>, CliError> {
+        let modules = self.modules.len();
+        match &weights.weights {
+            Some(weights) if weights.len() == modules => Ok(weights.clone()),
+            Some(weights) => Err(CliError::Usage(format!(
+                "--weights has {} numbers and there are {modules} modules; give one weight per --module, in their order",
+                weights.len()
+            ))),
+            None if modules == 0 => Ok(Vec::new()),
+            None => Err(CliError::Usage(format!(
+                "there are {modules} modules and no --weights; give one weight per --module, in their order"
+            ))),
+        }
+    }
+}
+
+fn parse_objective(text: &str) -> Result<ObjectiveName, String> {
+    text.parse().map_err(|error: ComposerError| error.to_string())
+}
+
+fn parse_weight(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(weight) if weight.is_finite() => Ok(weight),
+        _ => Err("expected finite numbers with commas between them, such as --weights=0.5,-1,0".to_owned()),
+    }
+}
+
+fn parse_l1(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(l1) if l1.is_finite() && l1 >= 0.0 => Ok(l1),
+        _ => Err("expected a number from 0 up, such as 0.05".to_owned()),
+    }
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(count) if count >= 1 => Ok(count),
+        _ => Err("expected a whole number from 1 up".to_owned()),
+    }
+}

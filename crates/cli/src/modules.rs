@@ -1,0 +1,108 @@
+//! The modules, and the rule that composes them.
+
+use std::path::{Path, PathBuf};
+
+use lorahub_adapters::{Bank, BaseSpec, Module, ModuleInfo, Rule};
+
+use crate::args::ModuleArgs;
+use crate::error::CliError;
+use crate::family;
+use crate::files::{FolderKind, JSON_BYTES, WEIGHTS_BYTES, name_of, read_part};
+use crate::output::{say, warn};
+
+/// The layout of a module.
+pub(crate) const MODULE: FolderKind = FolderKind {
+    name: "module",
+    expected: "adapter_config.json and adapter_model.safetensors",
+    instead: &[
+        (
+            "adapter_model.bin",
+            "pickled adapters are not supported; load it in PEFT and save it again, which writes safetensors",
+        ),
+        (
+            "family.json",
+            "this is a family; its modules are folders inside, to be given one by one",
+        ),
+        ("config.json", "this is a base model; give it to --base"),
+    ],
+};
+
+/// The modules of the command line, in order.
+///
+/// # Errors
+/// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Adapter`].
+pub(crate) fn load(folders: &[PathBuf], base: &BaseSpec) -> Result<Vec<Module>, CliError> {
+    let short: Vec<String> = folders.iter().map(|folder| name_of(folder)).collect();
+    let load = |(folder, name): (&PathBuf, &String)| {
+        let unique = short.iter().filter(|other| *other == name).count() == 1;
+        let name = if unique {
+            name.clone()
+        } else {
+            folder.display().to_string()
+        };
+        load_one(folder, &name, Some(base))
+    };
+    folders.iter().zip(&short).map(load).collect()
+}
+
+/// One module.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_one(folder: &Path, name: &str, base: Option<&BaseSpec>) -> Result<Module, CliError> {
+    let config = read_part(MODULE, folder, "adapter_config.json", JSON_BYTES)?;
+    let weights = read_part(MODULE, folder, "adapter_model.safetensors", WEIGHTS_BYTES)?;
+    Ok(Module::from_peft(name, &config, &weights, base)?)
+}
+
+/// The modules as a bank under the rule in use, which is said; none without modules.
+///
+/// # Errors
+/// Those of [`load`] and [`family::default_rule`], and [`CliError::Adapter`] if the modules do not go together.
+pub(crate) fn bank(arguments: &ModuleArgs, base: &BaseSpec) -> Result<Option<Bank>, CliError> {
+    if arguments.modules.is_empty() {
+        return Ok(None);
+    }
+    let (rule, because) = rule(arguments)?;
+    say(&format!("rule `{rule}` ({because})"));
+    bank_under(rule, arguments, base).map(Some)
+}
+
+/// The rule in use, and why: as asked for, the family's, or the default.
+///
+/// # Errors
+/// Those of [`family::default_rule`].
+pub(crate) fn rule(arguments: &ModuleArgs) -> Result<(Rule, String), CliError> {
+    match arguments.rule {
+        Some(rule) => Ok((rule, "as --rule says".to_owned())),
+        None => family::default_rule(&arguments.modules),
+    }
+}
+
+/// The modules as a bank under this rule.
+///
+/// # Errors
+/// Those of [`load`], and [`CliError::Adapter`] if the modules do not go together.
+pub(crate) fn bank_under(rule: Rule, arguments: &ModuleArgs, base: &BaseSpec) -> Result<Bank, CliError> {
+    let bank = Bank::new(load(&arguments.modules, base)?, rule)?;
+    for note in bank.notes() {
+        warn(note);
+    }
+    warn_of_bases(bank.modules());
+    Ok(bank)
+}
+
+/// Sizes alone do not show that two modules were trained on different bases; what they say themselves may.
+fn warn_of_bases(modules: &[ModuleInfo]) {
+    let named = |module: &ModuleInfo| module.base_model.clone().map(|base| (module.name.clone(), base));
+    let mut named = modules.iter().filter_map(named);
+    let Some((first, base)) = named.next() else {
+        return;
+    };
+    if let Some((other, other_base)) = named.find(|(_, other)| *other != base) {
+        warn(&format!(
+            "module `{first}` says it was trained on `{base}`, and `{other}` on `{other_base}`; modules of different \
+             bases do not go together, unless these are two names of one"
+        ));
+    }
+}

@@ -1,0 +1,10 @@
+//! The binary from outside: golden numbers, the whole journey, and everything that can be wrong with what it is given.
+
+#[path = "../../../../tests/hostile/adapters.rs"]
+mod hostile;
+
+mod commands;
+mod golden;
+mod journey;
+mod malformed;
+mod support;

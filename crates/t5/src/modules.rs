@@ -1,0 +1,109 @@
+//! A bank of modules on the device, and the losses of its compositions.
+
+use std::collections::BTreeMap;
+
+use lorahub_adapters::{Bank, BankTarget};
+use lorahub_tensor::Backend;
+
+use crate::{Adapter, Prepared, T5, T5Error};
+
+/// N modules uploaded for one base: for each of its linears, in [`Config::base_spec`](crate::Config::base_spec)'s order,
+/// the modules' matrices, or nothing where they adapt nothing.
+pub struct Modules<B: Backend> {
+    count: usize,
+    banks: Vec<Option<B::Bank>>,
+}
+
+impl<B: Backend> Modules<B> {
+    /// No modules: the base alone.
+    pub fn none() -> Self {
+        Self {
+            count: 0,
+            banks: Vec::new(),
+        }
+    }
+
+    /// Uploads `bank` for the base `t5`.
+    ///
+    /// # Errors
+    /// [`T5Error::UnknownTarget`] or [`T5Error::TargetShape`] if the modules belong to another base.
+    pub fn upload(t5: &T5<B>, bank: &Bank) -> Result<Self, T5Error> {
+        let mut by_path: BTreeMap<&str, &BankTarget> = bank
+            .targets()
+            .iter()
+            .map(|target| (target.path.as_str(), target))
+            .collect();
+        let mut banks = Vec::new();
+        for linear in t5.config().base_spec().targets {
+            let Some(target) = by_path.remove(linear.path.as_str()) else {
+                banks.push(None);
+                continue;
+            };
+            let (expected, found) = ((linear.d_in, linear.d_out), (target.d_in, target.d_out));
+            if expected != found {
+                let path = linear.path;
+                return Err(T5Error::TargetShape { path, expected, found });
+            }
+            banks.push(Some(t5.backend().bank(target, bank.rule())?));
+        }
+        match by_path.keys().next() {
+            Some(path) => Err(T5Error::UnknownTarget {
+                path: (*path).to_owned(),
+            }),
+            None => Ok(Self {
+                count: bank.len(),
+                banks,
+            }),
+        }
+    }
+
+    /// Number of modules (`N`).
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The adapters of these candidates, one weight for each module.
+    ///
+    /// # Errors
+    /// [`T5Error::Weight`] if a candidate has another number of weights.
+    pub fn compose(&self, t5: &T5<B>, candidates: &[&[f64]]) -> Result<Adapter<B>, T5Error> {
+        if let Some(wrong) = candidates.iter().find(|weights| weights.len() != self.count) {
+            return Err(T5Error::Weight {
+                modules: self.count,
+                found: wrong.len(),
+            });
+        }
+        let weights: Vec<Vec<f32>> = candidates
+            .iter()
+            .map(|weights| weights.iter().map(|&weight| weight as f32).collect())
+            .collect();
+        // The base needs no adapter, and without one it costs what the base costs.
+        if weights.iter().flatten().all(|&weight| weight == 0.0) {
+            return Ok(Adapter::none(candidates.len()));
+        }
+        let compose = |bank: &Option<B::Bank>| match bank {
+            Some(bank) => Ok(Some(t5.backend().compose(bank, &weights)?)),
+            None => Ok(None),
+        };
+        let loras = self.banks.iter().map(compose).collect::<Result<_, T5Error>>()?;
+        Ok(Adapter::new(candidates.len(), loras))
+    }
+
+    /// Negative log-likelihood of every shot under every candidate, summed over its tokens: `[C][k]`, nats. Candidates
+    /// run in micro-batches that the device's row budget allows.
+    ///
+    /// # Errors
+    /// As [`compose`](Self::compose), and the device's.
+    pub async fn nll(&self, t5: &T5<B>, batch: &Prepared<B>, candidates: &[&[f64]]) -> Result<Vec<Vec<f32>>, T5Error> {
+        let shots = batch.target_tokens().len();
+        let together = (t5.backend().row_budget() / batch.rows()).max(1);
+        let mut losses = Vec::with_capacity(candidates.len());
+        for chunk in candidates.chunks(together) {
+            let adapter = self.compose(t5, chunk)?;
+            let nll = t5.nll(batch, &adapter).await?;
+            let nll = t5.backend().read(&nll).await?;
+            losses.extend(nll.chunks(shots).map(<[f32]>::to_vec));
+        }
+        Ok(losses)
+    }
+}

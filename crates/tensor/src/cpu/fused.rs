@@ -1,0 +1,314 @@
+//! The forms without gradients: plain loops over slices, one pass over memory each.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, Device, Layout, Storage, StorageRef, Tensor};
+
+use super::gemm::{Strided, for_each, multiply};
+use super::lora::{CpuLora, LoraView};
+use crate::{Segments, TensorError};
+
+/// Rows of the head's product that are held at once: `32 * 32128` scores are 4 MiB, which a cache can keep.
+const HEAD_ROWS: usize = 32;
+
+/// A contiguous f32 tensor borrowed as a slice.
+pub(super) struct View<'a> {
+    storage: StorageRef<'a>,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(tensor: &'a Tensor) -> Result<Self, TensorError> {
+        let (storage, layout): (_, &Layout) = tensor.storage_and_layout();
+        let not_contiguous =
+            || TensorError::shape("view", "tensor", "contiguous f32 on the cpu", format!("{layout:?}"));
+        let (start, end) = layout.contiguous_offsets().ok_or_else(not_contiguous)?;
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(data)) if end <= data.len() => {}
+            _ => return Err(not_contiguous()),
+        }
+        Ok(Self { storage, start, end })
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(data)) => &data[self.start..self.end],
+            // `new` has checked the kind, and a tensor's storage never changes it.
+            _ => &[],
+        }
+    }
+}
+
+/// A new tensor of this shape.
+pub(super) fn tensor(data: Vec<f32>, rows: usize, columns: usize) -> Result<Tensor, TensorError> {
+    Ok(Tensor::from_vec(data, (rows, columns), &Device::Cpu)?)
+}
+
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, TensorError> {
+    let (rows, columns) = x.dims2()?;
+    let (x, weight) = (View::new(x)?, View::new(weight)?);
+    let mut out = Vec::with_capacity(rows * columns);
+    for row in x.chunks_exact(columns.max(1)) {
+        let inverse = 1.0 / (square_sum(row) / columns as f32 + eps as f32).sqrt();
+        out.extend(
+            row.iter()
+                .zip(weight.iter())
+                .map(|(&value, &scale)| value * inverse * scale),
+        );
+    }
+    tensor(out, rows, columns)
+}
+
+/// Sum of squares in eight running sums, which the compiler turns into vector lanes (one running sum it may not).
+fn square_sum(row: &[f32]) -> f32 {
+    let mut lanes = [0f32; 8];
+    let chunks = row.chunks_exact(8);
+    let tail: f32 = chunks.remainder().iter().map(|value| value * value).sum();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += value * value;
+        }
+    }
+    lanes.iter().sum::<f32>() + tail
+}
+
+pub(super) fn linear(x: &Tensor, weight: &Tensor, lora: Option<&CpuLora>) -> Result<Tensor, TensorError> {
+    let (rows, d_in) = x.dims2()?;
+    let d_out = weight.dim(0)?;
+    let (x, weight) = (View::new(x)?, View::new(weight)?);
+    let mut out = vec![0f32; rows * d_out];
+    multiply(
+        rows,
+        d_out,
+        d_in,
+        Strided::row_major(&x, d_in),
+        Strided::transposed(&weight, d_in),
+        &mut out,
+        d_out,
+        false,
+        true,
+    );
+    if let Some(lora) = lora {
+        accumulate_lora(&mut out, rows, d_out, &x, d_in, lora, rows / lora.candidates())?;
+    }
+    tensor(out, rows, d_out)
+}
+
+pub(super) fn add_lora(base: &Tensor, x: &Tensor, lora: &CpuLora) -> Result<Tensor, TensorError> {
+    let (rows, d_out) = base.dims2()?;
+    let d_in = x.dim(1)?;
+    let candidates = lora.candidates();
+    let (base, x) = (View::new(base)?, View::new(x)?);
+    let mut out = Vec::with_capacity(candidates * rows * d_out);
+    for _ in 0..candidates {
+        out.extend_from_slice(&base);
+    }
+    // A stride of zero: every candidate reads the same rows of `x`.
+    accumulate_lora(&mut out, candidates * rows, d_out, &x, d_in, lora, 0)?;
+    tensor(out, candidates * rows, d_out)
+}
+
+/// `out += LoRA(x)`. Candidate `c` reads the rows of `x` from `c * x_stride` on.
+fn accumulate_lora(
+    out: &mut [f32],
+    rows: usize,
+    d_out: usize,
+    x: &[f32],
+    d_in: usize,
+    lora: &CpuLora,
+    x_stride: usize,
+) -> Result<(), TensorError> {
+    let view = LoraView::new(lora)?;
+    let candidates = lora.candidates();
+    let own_rows = rows / candidates;
+    if own_rows * d_out == 0 {
+        return Ok(());
+    }
+    let rank = match &view {
+        LoraView::Own { rank, .. } | LoraView::Shared { rank, .. } => *rank,
+    };
+    if rank == 0 {
+        return Ok(());
+    }
+    // One candidate lets the product itself use the threads; several are spread over them.
+    let spread = candidates == 1;
+    let slices: LoraSlices<'_> = match &view {
+        LoraView::Own { a, b, .. } => LoraSlices { a, b, factors: None },
+        LoraView::Shared { a, b, factors, .. } => LoraSlices {
+            a,
+            b,
+            factors: Some(factors),
+        },
+    };
+    for_each(
+        out.chunks_exact_mut(own_rows * d_out).collect(),
+        Vec::new,
+        |candidate, out: &mut [f32], hidden: &mut Vec<f32>| {
+            hidden.resize(own_rows * rank, 0.0);
+            let x = &x[candidate * x_stride * d_in..];
+            let a = match slices.factors {
+                None => &slices.a[candidate * rank * d_in..],
+                Some(_) => slices.a,
+            };
+            multiply(
+                own_rows,
+                rank,
+                d_in,
+                Strided::row_major(x, d_in),
+                Strided::transposed(a, d_in),
+                hidden,
+                rank,
+                false,
+                spread,
+            );
+            let b = match slices.factors {
+                // [d_out, r] for each candidate.
+                None => Strided::transposed(&slices.b[candidate * d_out * rank..], rank),
+                // [R, d_out], shared.
+                Some(factors) => {
+                    let own = &factors[candidate * rank..(candidate + 1) * rank];
+                    for row in hidden.chunks_exact_mut(rank) {
+                        for (value, factor) in row.iter_mut().zip(own) {
+                            *value *= factor;
+                        }
+                    }
+                    Strided::row_major(slices.b, d_out)
+                }
+            };
+            multiply(
+                own_rows,
+                d_out,
+                rank,
+                Strided::row_major(hidden, rank),
+                b,
+                out,
+                d_out,
+                true,
+                spread,
+            );
+        },
+    );
+    Ok(())
+}
+
+/// What [`accumulate_lora`] shares between threads (the tensors' guards may not cross them).
+struct LoraSlices<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    factors: Option<&'a [f32]>,
+}
+
+pub(super) fn gated_gelu(gate: &Tensor, up: &Tensor) -> Result<Tensor, TensorError> {
+    let (rows, columns) = gate.dims2()?;
+    let (gate, up) = (View::new(gate)?, View::new(up)?);
+    let out = gate.iter().zip(up.iter()).map(|(&g, &u)| gelu(g) * u).collect();
+    tensor(out, rows, columns)
+}
+
+/// GELU in the tanh form that T5 v1.1 was trained with (Hendrycks and Gimpel, equation 2).
+fn gelu(x: f32) -> f32 {
+    let inner = 0.797_884_6 * (x + 0.044_715 * x * x * x);
+    // Past 10 the tanh is 1 to the last bit; the clamp keeps an infinite cube out of it.
+    0.5 * x * (1.0 + inner.clamp(-10.0, 10.0).tanh())
+}
+
+pub(super) fn nll(
+    x: &Tensor,
+    head: &Tensor,
+    scale: f64,
+    targets: &[u32],
+    segments: &Segments,
+    candidates: usize,
+) -> Result<Tensor, TensorError> {
+    let tokens = segments.total();
+    let count = segments.count();
+    let shot_of_row: Vec<usize> = segments
+        .lengths()
+        .iter()
+        .enumerate()
+        .flat_map(|(shot, &length)| std::iter::repeat_n(shot, length))
+        .collect();
+    // f64: a shot's sum must not depend on how many tokens came before it.
+    let mut sums = vec![0f64; candidates * count];
+    for_head_rows(x, head, scale, |row, scores| {
+        let (candidate, token) = (row / tokens, row % tokens);
+        let target = scores[targets[token] as usize];
+        sums[candidate * count + shot_of_row[token]] += log_sum_exp(scores) - f64::from(target);
+    })?;
+    tensor(sums.into_iter().map(|sum| sum as f32).collect(), candidates, count)
+}
+
+/// `log(sum(exp(scores)))`; not finite if a score is not.
+fn log_sum_exp(scores: &[f32]) -> f64 {
+    let mut largest = f32::MIN;
+    let mut finite = true;
+    for &score in scores {
+        largest = largest.max(score);
+        finite &= score.is_finite();
+    }
+    if !finite {
+        // An overflow must make this candidate the worst one, and `max` above skips NaN.
+        return f64::INFINITY;
+    }
+    let sum: f64 = scores
+        .chunks(256)
+        .map(|chunk| f64::from(chunk.iter().map(|&score| (score - largest).exp()).sum::<f32>()))
+        .sum();
+    f64::from(largest) + sum.ln()
+}
+
+pub(super) fn argmax(x: &Tensor, head: &Tensor) -> Result<Arc<[u32]>, TensorError> {
+    let mut ids = Vec::with_capacity(x.dim(0)?);
+    for_head_rows(x, head, 1.0, |_, scores| {
+        let mut best = 0;
+        for (id, &score) in scores.iter().enumerate() {
+            if score > scores[best] {
+                best = id;
+            }
+        }
+        ids.push(best as u32);
+    })?;
+    Ok(ids.into())
+}
+
+/// Gives `visit` each row of `scale * x head^T` in order, a few rows in memory at a time.
+fn for_head_rows(
+    x: &Tensor,
+    head: &Tensor,
+    scale: f64,
+    mut visit: impl FnMut(usize, &mut [f32]),
+) -> Result<(), TensorError> {
+    let (rows, width) = x.dims2()?;
+    let vocab = head.dim(0)?;
+    let (x, head) = (View::new(x)?, View::new(head)?);
+    let mut scores = vec![0f32; HEAD_ROWS.min(rows) * vocab];
+    for (block, x) in x.chunks(HEAD_ROWS * width.max(1)).enumerate() {
+        let own = x.len() / width.max(1);
+        multiply(
+            own,
+            vocab,
+            width,
+            Strided::row_major(x, width),
+            Strided::transposed(&head, width),
+            &mut scores,
+            vocab,
+            false,
+            true,
+        );
+        for (i, row) in scores.chunks_exact_mut(vocab.max(1)).take(own).enumerate() {
+            if scale != 1.0 {
+                for score in row.iter_mut() {
+                    *score *= scale as f32;
+                }
+            }
+            visit(block * HEAD_ROWS + i, row);
+        }
+    }
+    Ok(())
+}

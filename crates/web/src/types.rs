@@ -1,0 +1,175 @@
+//! What crosses to JavaScript: serde structures with the names that TypeScript sees, and their types.
+
+use lorahub_adapters::Rule;
+use lorahub_composer::ObjectiveName;
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+
+use crate::error::Failure;
+
+/// The types of everything structured; functions name them in their signatures.
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r#"
+/** How modules are added up. `exact`: the sum of the changes; `reference`: the paper's sum of the factors. */
+export type Rule = "reference" | "exact";
+/** What the search minimises. */
+export type ObjectiveName = "reference" | "normalised";
+
+export interface Shot { input: string; output: string }
+
+export interface AdaptSettings {
+  budget: number;
+  seed: number;
+  objective?: ObjectiveName;
+  rule?: Rule;
+}
+
+export interface ModuleFacts {
+  name: string;
+  rank: number;
+  scaling: number;
+  /** SHA-256 of the weight file. */
+  sha256: string;
+}
+
+export interface BaseFacts {
+  /** Numbers in the weights. */
+  params: number;
+  /** SHA-256 of the weight file. */
+  sha256: string;
+}
+
+/** One candidate's losses on the shots. */
+export interface Score {
+  /** Mean token cross-entropy of each shot. */
+  shotLoss: number[];
+  /** Mean over all target tokens of the shots. */
+  batchLoss: number;
+  objectiveReference: number;
+  objectiveNormalised: number;
+}
+
+export interface Estimate {
+  /** For the whole run. */
+  seconds: number;
+  secondsPerEvaluation: number;
+  /** Memory of the engine during it, model included. */
+  bytes: number;
+}
+
+/** A set of weights and what it reached on the shots. */
+export interface Candidate { weights: number[]; loss: number; objective: number }
+
+export type Phase = "singles" | "pass" | "search";
+
+/** One evaluated candidate; `evaluation` counts from 1, `null` is an overflow. */
+export interface HistoryPoint { evaluation: number; phase: Phase; loss: number | null; objective: number | null }
+
+export interface Progress {
+  phase: Phase;
+  generation: number;
+  evaluations: number;
+  budget: number;
+  best: Candidate;
+  base: number;
+  bestSingle: { index: number; objective: number } | null;
+  /** Since the last report. */
+  points: HistoryPoint[];
+  evaluationsPerSecond: number;
+  secondsLeft: number;
+}
+
+export interface Outcome extends Candidate {
+  objectiveName: ObjectiveName;
+  rule: Rule;
+  seed: number;
+  budget: number;
+  evaluations: number;
+  generations: number;
+  /** Spent evaluating; pauses do not count. */
+  seconds: number;
+  stopReason: "budget" | "converged" | "cancelled";
+  base: Candidate;
+  /** `null` where every module overflows alone. */
+  bestSingle: (Candidate & { index: number }) | null;
+  /** `null` where a cancelled run did not come so far. */
+  uniform: Candidate | null;
+  pass: Candidate;
+  search: Candidate | null;
+  history: HistoryPoint[];
+}
+
+export interface Generated { text: string; ids: number[] }
+
+export interface HeldOutRow extends Shot { predictions: Record<string, { text: string; ok: boolean }> }
+
+export interface HeldOut {
+  n: number;
+  rows: HeldOutRow[];
+  /** By candidate; `low` and `high` are the 95 % Wilson interval, all but `correct` in per cent. */
+  accuracy: Record<string, { correct: number; percent: number; low: number; high: number }>;
+}
+
+/** Where a replay of recorded losses leaves its recording: generation, index, and the bits' numbers. */
+export interface Difference { generation: number; index: number; recorded: number | null; replayed: number | null }
+"#;
+
+/// A value from JavaScript.
+pub(crate) fn from_js<T: serde::de::DeserializeOwned>(value: JsValue) -> Result<T, Failure> {
+    Ok(serde_wasm_bindgen::from_value(value)?)
+}
+
+/// A value for JavaScript: plain objects instead of maps, `null` for what is absent.
+pub(crate) fn to_js<T: Serialize + ?Sized>(value: &T) -> Result<JsValue, Failure> {
+    let serializer = serde_wasm_bindgen::Serializer::json_compatible();
+    Ok(value.serialize(&serializer)?)
+}
+
+/// A rule by its name; absent: `otherwise`.
+pub(crate) fn rule(name: Option<String>, otherwise: Rule) -> Result<Rule, Failure> {
+    Ok(name.map_or(Ok(otherwise), |name| name.parse())?)
+}
+
+/// Settings of a search as JavaScript gives them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AdaptSettings {
+    pub(crate) budget: usize,
+    pub(crate) seed: u64,
+    #[serde(default)]
+    pub(crate) objective: Option<ObjectiveName>,
+    #[serde(default)]
+    pub(crate) rule: Option<Rule>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModuleFacts<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) rank: usize,
+    pub(crate) scaling: f64,
+    pub(crate) sha256: &'a Option<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct BaseFacts<'a> {
+    pub(crate) params: usize,
+    pub(crate) sha256: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Score {
+    pub(crate) shot_loss: Vec<f64>,
+    pub(crate) batch_loss: f64,
+    pub(crate) objective_reference: f64,
+    pub(crate) objective_normalised: f64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Estimate {
+    pub(crate) seconds: f64,
+    pub(crate) seconds_per_evaluation: f64,
+    pub(crate) bytes: f64,
+}

@@ -1,0 +1,59 @@
+// linear_tile: a linear with its adapters, many rows, through workgroup memory. Formula and shapes:
+// include/linear.wgsl.
+//
+// Dispatch  One workgroup per 64 x 64 block of y, blocks of one row of blocks after another, flattened over x and y;
+//           16 x 16 invocations with a 4 x 4 register tile each.
+// Numerics  f32; k ascending, 16 at a time: the same sums as linear_register.
+
+const STEP = 4u;  // vec4s of k that are in workgroup memory at a time
+
+var<workgroup> x_tile: array<vec4<f32>, 256>;       // [64 rows][STEP]
+var<workgroup> weight_tile: array<vec4<f32>, 256>;  // [STEP][64 columns]
+
+@compute @workgroup_size(16, 16)
+fn linear_tile(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) lane: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let blocks_n = (params.weight_rows + 63u) / 64u;
+    let block = group.x + group.y * groups.x;
+    let block_m = (block / blocks_n) * 64u;
+    let block_n = (block % blocks_n) * 64u;
+    if block_m >= params.rows { return; }
+
+    // What this invocation loads: one vec4 of x and one of W in each step.
+    let x_row = params.first_row + min(block_m + index / STEP, params.rows - 1u);
+    let x_k = index % STEP;
+    let weight_row = min(block_n + index % 64u, params.weight_rows - 1u);
+    let weight_k = index / 64u;
+
+    let k4s = (params.d_in + 3u) / 4u;
+    var tile = Tile();
+    for (var k4 = 0u; k4 < k4s; k4 += STEP) {
+        var x_value = vec4<f32>();
+        if k4 + x_k < k4s { x_value = x4(x_row, k4 + x_k); }
+        x_tile[index] = x_value;
+        var weight_value = vec4<f32>();
+        if k4 + weight_k < k4s { weight_value = weight4(weight_row, k4 + weight_k); }
+        weight_tile[index] = weight_value;
+        workgroupBarrier();
+
+        for (var k = 0u; k < STEP; k++) {
+            let x_at = lane.y * 4u * STEP + k;
+            let weight_at = k * 64u + lane.x * 4u;
+            tile = multiply_add(
+                tile,
+                x_tile[x_at], x_tile[x_at + STEP], x_tile[x_at + 2u * STEP], x_tile[x_at + 3u * STEP],
+                weight_tile[weight_at], weight_tile[weight_at + 1u],
+                weight_tile[weight_at + 2u], weight_tile[weight_at + 3u],
+            );
+        }
+        workgroupBarrier();
+    }
+
+    let m = block_m + lane.y * 4u;
+    let n = block_n + lane.x * 4u;
+    if m < params.rows && n < params.weight_rows { finish(tile, m, n); }
+}

@@ -1,0 +1,100 @@
+//! What does not fit is named, and a device that is gone says so.
+
+use lorahub_tensor::{AttentionPlan, Backend, Segments, TensorError};
+use lorahub_webgpu::Options;
+
+use crate::{Matrix, Values, open, read};
+
+fn message<T>(result: Result<T, TensorError>) -> String {
+    result.map(|_| ()).expect_err("this must not fit").to_string()
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_named() {
+    let (gpu, mut random) = (open(Options::default()), Values(24));
+    let weight = Matrix::random(&mut random, 3, 4, 1.0).weight(&gpu);
+    let x = Matrix::random(&mut random, 2, 5, 1.0).tensor(&gpu);
+    let error = message(gpu.linear(&x, &weight, None));
+    assert!(error.contains("4 columns") && error.contains("5 columns"), "{error}");
+    let error = message(gpu.embed(&weight, &gpu.ids(&[0, 3]).unwrap()));
+    assert!(error.contains("id 3") && error.contains("3 rows"), "{error}");
+    let error = message(gpu.add(&x, &Matrix::random(&mut random, 5, 2, 1.0).tensor(&gpu)));
+    assert!(error.contains("(2, 5)") && error.contains("(5, 2)"), "{error}");
+    let error = message(gpu.gather_rows(&x, &[0, 2]));
+    assert!(error.contains("id 2"), "{error}");
+    let error = message(gpu.weight(&[2, 2], vec![0.0; 3]));
+    assert!(error.contains("4 values") && error.contains("3 values"), "{error}");
+    let segments = Segments::new(vec![2]).unwrap();
+    let error = message(gpu.nll(&x, &weight, 1.0, &[0, 0], &segments, 1));
+    assert!(error.contains("nll"), "{error}");
+    let plan = AttentionPlan {
+        candidates: 2,
+        query: &segments,
+        key: &segments,
+        heads: 1,
+        causal: false,
+    };
+    let error = message(gpu.attention(&x, &x, &x, &plan, None));
+    assert!(error.contains("4 rows") && error.contains("2 rows"), "{error}");
+}
+
+#[test]
+fn a_matrix_larger_than_a_binding_is_refused_with_both_numbers() {
+    let gpu = open(Options {
+        max_binding_bytes: Some(4096),
+        ..Options::default()
+    });
+    let error = gpu.weight(&[40, 40], vec![1.0; 1600]).map(|_| ()).unwrap_err();
+    let TensorError::Device(error) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(error.code, "adapter_too_small");
+    let error = error.to_string();
+    assert!(
+        error.contains("6400") && error.contains("4096") && error.contains("binding_size"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_lost_device_says_so_from_then_on() {
+    let gpu = open(Options::default());
+    let x = Matrix::random(&mut Values(25), 2, 4, 1.0).tensor(&gpu);
+    read(&gpu, &x);
+    gpu.destroy();
+    let y = gpu.add(&x, &x);
+    let result = match y {
+        Ok(y) => pollster::block_on(gpu.read(&y)).map(|_| ()),
+        Err(error) => Err(error),
+    };
+    let Err(TensorError::Device(error)) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(error.code, "device_lost", "{error}");
+    assert!(matches!(
+        pollster::block_on(gpu.checkpoint()),
+        Err(TensorError::Device(_))
+    ));
+}
+
+#[test]
+fn a_checkpoint_can_stop_the_pass() {
+    let gpu = open(Options::default().with_yield(|| std::future::ready(false)));
+    assert!(matches!(
+        pollster::block_on(gpu.checkpoint()),
+        Err(TensorError::Cancelled)
+    ));
+    let gpu = open(Options::default().with_yield(|| std::future::ready(true)));
+    assert!(pollster::block_on(gpu.checkpoint()).is_ok());
+}
+
+#[test]
+fn the_name_says_adapter_and_kernel() {
+    let gpu = open(Options::default());
+    let name = gpu.name();
+    assert!(
+        name.starts_with("webgpu (") && name.contains(gpu.matmul().name()),
+        "{name}"
+    );
+    assert_eq!(gpu.is_software(), name.contains("software"), "{name}");
+}

@@ -1,0 +1,28 @@
+//! Safe reading and writing of weight files: safetensors from bytes that anyone may have made.
+//!
+//! What it is not: a model, a tensor library, or a downloader. Bytes come in, `f32` values with names and
+//! shapes go out, and every way in which bytes can be wrong is a [`WeightsError`]. Nothing here panics on
+//! outside bytes, does I/O, or allocates more than a file's own size asks for.
+
+mod dtype;
+mod error;
+mod foreign;
+mod header;
+pub mod json;
+mod safetensors;
+mod write;
+
+pub use dtype::Dtype;
+pub use error::{WeightsError, shown};
+pub use foreign::ForeignFormat;
+pub use safetensors::{Limits, SafeTensors};
+pub use write::{TensorOut, TensorPlan, safetensors_size, write_safetensors};
+
+/// The SHA-256 of `bytes` as 64 lower-case hexadecimal digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

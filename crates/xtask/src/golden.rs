@@ -1,0 +1,76 @@
+//! `cargo xtask golden`: runs the Python scripts of `tests/golden/scripts` in a virtual environment of their own.
+//!
+//! The data they write are committed; nothing else here needs Python.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, read};
+use crate::process::Cmd;
+use crate::project::{root, target_dir};
+use crate::setup::on_path;
+use crate::stamp::{Stamp, hash};
+
+/// Every package with its exact version. Installed without resolving: the file says why.
+const REQUIREMENTS: &str = "requirements.txt";
+
+/// The data were made with the first of these; the pins have wheels for later ones too.
+const PYTHONS: &[&str] = &["python3.11", "python3", "python", "python.exe"];
+
+/// `cargo xtask golden`.
+pub(crate) fn run(verify: bool) -> Result<(), Error> {
+    let scripts = root().join("tests/golden/scripts");
+    println!("[1/2] Python environment");
+    let python = environment(&scripts)?;
+    let names: &[&str] = if verify {
+        &["verify.py"]
+    } else {
+        &["make_golden.py", "cma_traces.py"]
+    };
+    println!("[2/2] {}", names.join(", "));
+    if verify {
+        // verify.py loads what our own binary exports.
+        Cmd::cargo().args(["build", "--package", "lorahub-cli"]).run()?;
+    }
+    for name in names {
+        Cmd::new(&python).arg(scripts.join(name)).run()?;
+    }
+    Ok(())
+}
+
+/// The environment's Python, made or renewed when the requirements changed.
+fn environment(scripts: &Path) -> Result<PathBuf, Error> {
+    let folder = target_dir()?.join("golden-venv");
+    let python = folder.join(if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    });
+    let requirements = scripts.join(REQUIREMENTS);
+    let key = hash(&read(&requirements)?);
+    let stamp = Stamp::at(&folder.join("installed-from"));
+    if python.is_file() && stamp.is(&key) {
+        println!("  unchanged");
+        return Ok(python);
+    }
+    let system = on_path(PYTHONS).ok_or_else(|| Error::Missing {
+        what: "there is no Python on PATH".into(),
+        remedy: "install Python 3.11 or newer; only `cargo xtask golden` needs it".into(),
+    })?;
+    Cmd::new(system)
+        .args(["-m", "venv", "--clear"])
+        .arg(&folder)
+        .run()
+        .map_err(|e| match e {
+            Error::Child { .. } => Error::Missing {
+                what: "this Python cannot make a virtual environment".into(),
+                remedy: "install its venv module (Debian and Ubuntu: apt-get install python3-venv)".into(),
+            },
+            other => other,
+        })?;
+    Cmd::new(&python)
+        .args(["-m", "pip", "install", "--no-deps", "-r"])
+        .arg(&requirements)
+        .run()?;
+    stamp.set(&key)?;
+    Ok(python)
+}

@@ -1,0 +1,75 @@
+/**
+ * The bindings in the browser's WebAssembly give Hugging Face's numbers, and the optimiser its native bits.
+ *
+ * `crates/t5/tests/golden` and `crates/optim/tests` do the same natively.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { ROOT, launch, open } from './lib/browser.mjs';
+import { serve } from './lib/server.mjs';
+
+const GOLDEN = join(ROOT, 'tests/golden');
+const MODELS = readdirSync(join(GOLDEN, 'models')).sort();
+
+let server;
+let browser;
+let opened;
+before(async () => {
+  server = await serve({ '/pkg/': join(ROOT, 'pkg'), '/golden/': GOLDEN, '/pages/': join(ROOT, 'tests/browser/pages') });
+  browser = await launch();
+  opened = await open(browser);
+  await opened.page.goto(`${server.origin}/pages/worker.html?script=bindings.worker.mjs`);
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+const ask = (message) => opened.page.evaluate((m) => globalThis.ask(m), message);
+
+test('there are golden models enough', () => assert.ok(MODELS.length >= 4, MODELS.join(', ')));
+
+describe('logits, losses and greedy answers equal Hugging Face', () => {
+  for (const model of MODELS) {
+    test(model, { timeout: 300_000 }, async (t) => {
+      const { failures, compared, worst } = await ask({ method: 'golden', model });
+      t.diagnostic(`compared ${JSON.stringify(compared)}, worst ${JSON.stringify(worst)}`);
+      assert.deepEqual(failures, []);
+      for (const [kind, least] of Object.entries({ logits: 15, losses: 15, generations: 15, greedy: 10, batched: 10, tokens: 15, objective: 5 })) {
+        assert.ok(compared[kind] >= least, `only ${compared[kind]} comparisons of ${kind}`);
+      }
+    });
+  }
+});
+
+test('a weight that is off by a hundredth is noticed', { timeout: 300_000 }, async () => {
+  const { failures } = await ask({ method: 'golden', model: MODELS[0], skew: 0.01 });
+  for (const kind of ['logits', 'loss', 'generation', 'greedy', 'batched', 'objective']) {
+    assert.ok(failures.some((f) => f.startsWith(kind)), `no failure of ${kind} among\n${failures.join('\n')}`);
+  }
+});
+
+describe('CMA-ES computes the recorded bits', () => {
+  const recordings = JSON.parse(readFileSync(join(GOLDEN, 'cma/replay.json'), 'utf8'));
+  test('there are recordings', () => assert.ok(recordings.length >= 2));
+  recordings.forEach((recording, index) => {
+    test(`recording ${index}`, async () => {
+      assert.equal(await ask({ method: 'replay', recording: JSON.stringify(recording) }), null);
+    });
+  });
+
+  test('the last bit of the last number is noticed', async () => {
+    const [recording] = recordings;
+    const digit = recording.asked.length - 1;
+    const turned = (Number.parseInt(recording.asked[digit], 16) ^ 1).toString(16);
+    const difference = await ask({
+      method: 'replay',
+      recording: JSON.stringify({ ...recording, asked: recording.asked.slice(0, digit) + turned }),
+    });
+    assert.ok(difference.generation > 0 && difference.recorded !== difference.replayed, JSON.stringify(difference));
+  });
+});
+
+test('nothing was logged as an error', () => opened.expectQuiet());

@@ -1,0 +1,143 @@
+/** Runs the package's bindings on the golden models, in the place where the page runs them: a worker. */
+import init, { Composer, Control, cmaReplay } from '/pkg/lorahub_web.js';
+import { answer } from './answer.mjs';
+import { tensors } from './safetensors.mjs';
+
+/** As in `crates/t5/tests/golden`: f32 sums in another order, and means over them. */
+const LOGITS = 1e-4;
+const LOSSES = 1e-5;
+const TOKENS = 64;
+
+/** Not awaited here: a worker that waits at its top level loses the messages that come meanwhile. */
+const started = init();
+
+const bytes = async (path) => {
+  const response = await fetch(`/golden/${path}`);
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
+};
+const json = async (path) => JSON.parse(new TextDecoder().decode(await bytes(path)));
+
+/** Compares every case of one golden model. `skew` is added to each composition's first weight: the control. */
+async function golden({ model, skew = 0 }) {
+  const folder = `models/${model}`;
+  const cases = await json(`${folder}/cases.json`);
+  const arrays = tensors(await bytes(`${folder}/arrays.safetensors`));
+  const base = await Promise.all(['config.json', 'tokenizer.json', 'model.safetensors'].map((f) => bytes(`${folder}/base/${f}`)));
+  const failures = [];
+  const compared = { logits: 0, losses: 0, generations: 0, greedy: 0, batched: 0, tokens: 0, objective: 0 };
+  const worst = { logits: 0, losses: 0 };
+  const expect = (what, ok, found, expected) => {
+    if (!ok) failures.push(`${what}: ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
+  };
+  const expectLoss = (what, found, expected) => {
+    const difference = Math.abs(found - expected) / Math.max(1, Math.abs(expected));
+    worst.losses = Math.max(worst.losses, difference);
+    expect(what, difference <= LOSSES, found, expected);
+  };
+
+  const composers = new Map();
+  const composer = async (modules) => {
+    const key = modules.join(' ');
+    if (!composers.has(key)) {
+      const made = await Composer.load(model, ...base);
+      for (const name of modules) {
+        const [config, weights] = await Promise.all(
+          ['adapter_config.json', 'adapter_model.safetensors'].map((f) => bytes(`${folder}/modules/${name}/${f}`)),
+        );
+        made.addModule(name, config, weights);
+      }
+      composers.set(key, made);
+    }
+    return composers.get(key);
+  };
+  const compositionOf = ({ composition }) => {
+    // The base, as a composition: bindings score and answer with at least one module.
+    if (composition === null) return { rule: 'exact', modules: [Object.keys(cases.modules)[0]], weights: [0] };
+    const found = cases.compositions.find((c) => c.id === composition);
+    return { ...found, weights: found.weights.map((w, i) => (i === 0 ? w + skew : w)) };
+  };
+  const shotsOf = (set) => cases.shot_sets[set].map(({ input, output }) => ({ input, output }));
+
+  for (const one of cases.logits) {
+    const { rule, modules, weights } = compositionOf(one);
+    const made = await composer(modules);
+    const adapter = one.composition === null ? undefined : Float64Array.from(weights);
+    const found = await made.logits(Uint32Array.from(one.input_ids), Uint32Array.from(one.target_ids), adapter, rule);
+    const expected = arrays(one.array);
+    const scale = Math.max(1, expected.reduce((max, v) => Math.max(max, Math.abs(v)), 0));
+    let difference = found.length === expected.length ? 0 : Infinity;
+    // Not Math.max: a NaN must fail.
+    for (let i = 0; i < expected.length; i++) {
+      const d = Math.abs(found[i] - expected[i]) / scale;
+      if (!(d <= difference)) difference = d;
+    }
+    worst.logits = Math.max(worst.logits, difference);
+    expect(`logits ${one.id}`, difference <= LOGITS, difference, LOGITS);
+    compared.logits += 1;
+  }
+
+  const check = (what, score, one) => {
+    one.shot_loss_f64.forEach((expected, shot) => expectLoss(`${what} shot ${shot}`, score.shotLoss[shot], expected));
+    expectLoss(what, score.batchLoss, one.batch_loss_f64);
+    expectLoss(`${what} objective_reference`, score.objectiveReference, one.objective_reference);
+    expectLoss(`${what} objective_normalised`, score.objectiveNormalised, one.objective_normalised);
+  };
+  for (const one of cases.losses) {
+    const { rule, modules, weights } = compositionOf(one);
+    const [score] = await (await composer(modules)).score(shotsOf(one.shot_set), [weights], rule);
+    check(`loss ${one.id}`, score, one);
+    compared.losses += 1;
+    // In one generation with every other composition of the same modules, and with a stranger between.
+    const same = cases.losses.filter((other) => {
+      const c = compositionOf(other);
+      return other.shot_set === one.shot_set && c.rule === rule && c.modules.join() === modules.join();
+    });
+    const stranger = weights.map((w) => 0.3 - w / 2);
+    const generation = same.flatMap((other) => [compositionOf(other).weights, stranger]);
+    const scores = await (await composer(modules)).score(shotsOf(one.shot_set), generation, rule);
+    same.forEach((other, i) => check(`generation ${other.id}`, scores[2 * i], other));
+    compared.generations += 1;
+  }
+
+  for (const one of cases.greedy) {
+    const { rule, modules, weights } = compositionOf(one);
+    const seen = [];
+    const found = await (await composer(modules)).generate(one.input, Float64Array.from(weights), rule, TOKENS, new Control(), (text) => seen.push(text));
+    expect(`greedy ${one.id}`, found.ids.join() === one.ids.join() && found.text === one.text, found, { ids: one.ids, text: one.text });
+    expect(`stream ${one.id}`, seen.at(-1) === found.text && seen.length === found.ids.length, seen.length, found.ids.length);
+    compared.greedy += 1;
+    // All inputs of the composition in one batch; evaluation goes on after the golden's 64 tokens.
+    const same = cases.greedy.filter((other) => other.composition === one.composition);
+    if (same[0] !== one) continue;
+    const rows = same.map(({ input, text }) => ({ input, output: text }));
+    const held = await (await composer(modules)).evaluate(rows, { it: weights }, rule, new Control(), undefined);
+    held.rows.forEach(({ predictions }, i) => {
+      const { ids, text } = same[i];
+      const whole = ids.at(-1) === 1 ? predictions.it.text === text : predictions.it.text.startsWith(text);
+      expect(`batched ${same[i].id}`, whole, predictions.it.text, text);
+      compared.batched += 1;
+    });
+  }
+
+  for (const { weights, objective_reference: expected } of cases.objective.values) {
+    const skewed = weights.map((w, i) => (i === 0 ? w + skew : w));
+    const [score] = await (await composer(cases.objective.modules)).score(shotsOf(cases.objective.shot_set), [skewed], 'reference');
+    expectLoss(`objective ${weights}`, score.objectiveReference, expected);
+    compared.objective += 1;
+  }
+
+  const plain = await composer([]);
+  for (const { text, ids } of cases.tokenizer) {
+    const found = Array.from(plain.encode(text));
+    expect(`tokens ${JSON.stringify(text)}`, found.join() === ids.join(), found, ids);
+    compared.tokens += 1;
+  }
+  for (const made of composers.values()) made.free();
+  return { failures, compared, worst };
+}
+
+answer({
+  golden: async (message) => (await started, golden(message)),
+  replay: async ({ recording }) => (await started, cmaReplay(recording)),
+});

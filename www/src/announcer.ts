@@ -1,0 +1,62 @@
+/** What a screen reader hears while a run goes on: few sentences, never more than one in five seconds of progress. */
+import { count, duration, loss, percent } from './format.ts';
+import type { Journey } from './journey.ts';
+
+const PAUSE_MS = 5000;
+
+export class Announcer {
+  readonly #say: (text: string) => void;
+  #state = '';
+  #check = '';
+  #spoken = 0;
+
+  constructor(say: (text: string) => void) {
+    this.#say = say;
+  }
+
+  /** Called at every change; decides whether it is worth a sentence. */
+  observe(j: Journey, state: string, now = performance.now()): void {
+    const check = j.check?.status ?? 'none';
+    const turned = state !== this.#state || check !== this.#check;
+    const text = turned ? this.#turn(j, state, check) : now - this.#spoken >= PAUSE_MS ? progress(j, state) : '';
+    this.#state = state;
+    this.#check = check;
+    if (text === '') return;
+    this.#spoken = now;
+    // Not during the update that called us.
+    queueMicrotask(() => this.#say(text));
+  }
+
+  #turn(j: Journey, state: string, check: string): string {
+    if (check !== this.#check) {
+      const result = j.check?.result;
+      if (check === 'running') return 'Checking the held-out rows.';
+      if (check === 'done' && result) {
+        const composed = result.accuracy['composed'];
+        return composed ? `Held-out rows: composed ${percent(composed.percent)}, ${composed.correct} of ${result.n}.` : '';
+      }
+      if (state === this.#state) return '';
+    }
+    const outcome = j.run?.outcome;
+    switch (state) {
+      case 'ready':
+        return 'Ready.';
+      case 'running':
+        return this.#state === 'paused' ? 'Going on.' : 'Adapting.';
+      case 'paused':
+        return 'Paused.';
+      case 'cancelled':
+        return outcome ? `Cancelled; the best so far is kept, loss ${loss(outcome.objective)}.` : 'Cancelled.';
+      case 'done':
+        return outcome ? `Adapted after ${count(outcome.evaluations)} evaluations, loss ${loss(outcome.objective)}.` : '';
+      default:
+        return '';
+    }
+  }
+}
+
+function progress(j: Journey, state: string): string {
+  const p = j.run?.progress;
+  if (state !== 'running' || !p) return '';
+  return `${count(p.evaluations)} of ${count(p.budget)} evaluations, best loss ${loss(p.best.objective)}, ${duration(p.secondsLeft)} left.`;
+}

@@ -1,0 +1,229 @@
+/**
+ * What the page and the compute worker say to each other: plain data only, no classes, no functions.
+ *
+ * `client.ts` speaks it for the page, `serve.ts` for a worker. A method is one entry of `Calls`;
+ * adding one is adding a line there and a method to both ends, and the compiler names what is missing.
+ * Weights are numbers in the order of `FamilyInfo.modules`, inside [-1.5, 1.5].
+ */
+
+/** How modules are added up. `exact`: the sum of the changes; `reference`: the paper's sum of the factors. */
+export type Rule = 'reference' | 'exact';
+
+/** What the search minimises: `normalised` is cross-entropy + penalty, `reference` divides it by the number of shots. */
+export type ObjectiveName = 'reference' | 'normalised';
+
+/** One example of a task. */
+export interface Shot {
+  input: string;
+  output: string;
+}
+
+export interface ModuleInfo {
+  name: string;
+  title: string;
+  description: string;
+  /** The group it belongs to, as the family names it. */
+  kind: string;
+  /** SHA-256 of its weight file, hexadecimal. */
+  sha256: string;
+}
+
+export interface TaskInfo {
+  id: string;
+  title: string;
+  kind: string;
+  summary: string;
+  /** The rules behind a target, for showing afterwards. They take no part in the search. */
+  rules: string[];
+  shots: Shot[];
+  /** Held-out rows: never among the shots. */
+  test: Shot[];
+  /** Inputs worth trying. */
+  examples: string[];
+}
+
+export interface FamilyInfo {
+  name: string;
+  rule: Rule;
+  base: { id: string; params: number; bytes: number };
+  modules: ModuleInfo[];
+  tasks: TaskInfo[];
+  /** Every word the base was trained on, in the tokenizer's order. */
+  words: string[];
+  license: string;
+  /** The family's model card, Markdown. */
+  card: string;
+}
+
+export interface AdaptSettings {
+  /** Evaluations in all: the base, each module alone and the pass are counted. */
+  budget: number;
+  seed: number;
+  objective?: ObjectiveName;
+  /** Absent: the family's own rule. */
+  rule?: Rule;
+}
+
+export interface Estimate {
+  /** For the whole run. */
+  seconds: number;
+  secondsPerEvaluation: number;
+  /** Memory of the engine during it, model included. */
+  bytes: number;
+}
+
+/** Which part of the strategy is at work: base and modules alone, the ranked pass, the CMA-ES search. */
+export type Phase = 'singles' | 'pass' | 'search';
+
+/** One evaluated candidate. */
+export interface HistoryPoint {
+  /** Counted from 1. */
+  evaluation: number;
+  phase: Phase;
+  /** Mean cross-entropy over the target tokens; `null` where it overflowed. */
+  loss: number | null;
+  /** What is minimised: the loss with the penalty on the weights. */
+  objective: number | null;
+}
+
+export interface Progress {
+  phase: Phase;
+  generation: number;
+  evaluations: number;
+  budget: number;
+  best: Candidate;
+  /** The base's objective. */
+  base: number;
+  /** `null` as long as every module overflowed alone. */
+  bestSingle: { index: number; objective: number } | null;
+  /** The candidates evaluated since the last report. */
+  points: HistoryPoint[];
+  evaluationsPerSecond: number;
+  secondsLeft: number;
+}
+
+/** A set of weights and what it reached on the shots. */
+export interface Candidate {
+  weights: number[];
+  loss: number;
+  objective: number;
+}
+
+export type StopReason = 'budget' | 'converged' | 'cancelled';
+
+export interface Outcome extends Candidate {
+  objectiveName: ObjectiveName;
+  rule: Rule;
+  seed: number;
+  budget: number;
+  evaluations: number;
+  generations: number;
+  /** Spent evaluating; pauses do not count. */
+  seconds: number;
+  stopReason: StopReason;
+  base: Candidate;
+  /** `null` where every module overflowed alone. */
+  bestSingle: (Candidate & { index: number }) | null;
+  /** `null` where a cancelled run had not come so far. */
+  uniform: Candidate | null;
+  /** The best set of modules at weight 1; the base is the empty set. */
+  pass: Candidate;
+  search: Candidate | null;
+  history: HistoryPoint[];
+}
+
+export interface Prediction {
+  text: string;
+  /** Equal to the expected output after the reference's normalisation. */
+  ok: boolean;
+}
+
+export interface HeldOutRow extends Shot {
+  /** By candidate name. */
+  predictions: Record<string, Prediction>;
+}
+
+export interface Accuracy {
+  correct: number;
+  /** Exact match in per cent. */
+  percent: number;
+  /** Its 95 % interval after Wilson, in per cent. */
+  low: number;
+  high: number;
+}
+
+export interface HeldOut {
+  /** Rows evaluated; fewer than asked for where it was cancelled. */
+  n: number;
+  rows: HeldOutRow[];
+  accuracy: Record<string, Accuracy>;
+}
+
+export interface HeldOutProgress {
+  /** Rows finished, and all rows, over all candidates. */
+  done: number;
+  total: number;
+}
+
+export interface Generated {
+  text: string;
+  ids: number[];
+}
+
+/** An exported adapter, as PEFT loads it, in one stored zip. */
+export interface Exported {
+  /** File name. */
+  name: string;
+  zip: Uint8Array<ArrayBuffer>;
+}
+
+/** How far opening has come. `loaded` and `total` are bytes. */
+export interface LoadProgress {
+  stage: 'engine' | 'family' | 'base' | 'modules' | 'prepare';
+  loaded: number;
+  total: number;
+}
+
+/** What a failure carries over to the page. */
+export interface Failure {
+  /** Stable: safe to compare with. */
+  code: string;
+  /** One sentence; what to do about it follows the last semicolon. */
+  message: string;
+  cause?: string;
+}
+
+export interface Opened {
+  family: FamilyInfo;
+  backend: string;
+}
+
+/** Every method: what goes over, what comes back, and what is reported while it runs. */
+export interface Calls {
+  open: { args: { familyUrl: string; wasmUrl: string }; result: Opened; report: LoadProgress };
+  estimate: { args: { shots: Shot[]; settings: AdaptSettings }; result: Estimate; report: never };
+  adapt: { args: { shots: Shot[]; settings: AdaptSettings }; result: Outcome; report: Progress };
+  evaluate: {
+    args: { rows: Shot[]; candidates: Record<string, number[]>; rule?: Rule };
+    result: HeldOut;
+    report: HeldOutProgress;
+  };
+  generate: { args: { text: string; weights: number[]; rule?: Rule }; result: Generated; report: string };
+  exportModule: { args: { weights: number[]; rule?: Rule; seed?: number }; result: Exported; report: never };
+  runRecord: { args: Record<string, never>; result: Record<string, unknown>; report: never };
+  /** Where the text has no piece in the vocabulary: [start, end) in UTF-16 units. */
+  unknownSpans: { args: { text: string }; result: [number, number][]; report: never };
+}
+
+export type Method = keyof Calls;
+
+/** The page to the worker. */
+export type Request =
+  | { [M in Method]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] } }[Method]
+  | { type: 'abort' | 'pause' | 'resume'; id: number };
+
+/** The worker to the page. */
+export type Reply =
+  | { type: 'report'; id: number; report: Calls[Method]['report'] }
+  | { type: 'result'; id: number; result: Calls[Method]['result'] }
+  | { type: 'failure'; id: number; failure: Failure };

@@ -1,0 +1,99 @@
+/**
+ * Every `data-testid` on the page: what a browser test may rely on.
+ *
+ * All of them lie in the open shadow root of `<lorahub-composer>`; Playwright's locators look inside by themselves
+ * (`page.getByTestId('adapt')`), puppeteer needs `pierce/[data-testid="adapt"]`, plain DOM code
+ * `document.querySelector('lorahub-composer').shadowRoot.querySelector(...)`.
+ *
+ * The element itself carries `data-state`: `loading`, `unavailable` (the engine could not start or died), `ready`,
+ * `running`, `paused`, `cancelling`, `cancelled`, `done`, `failed`; and `data-check`: `none`, `running`, `done`,
+ * `failed` for the held-out rows.
+ */
+export const T = {
+  /** Loading: the `<progress>`, and the line under it. */
+  loadProgress: 'load-progress',
+  loadText: 'load-text',
+
+  /** Model and backend, one line; the backend's name alone. */
+  engine: 'engine',
+  backend: 'backend',
+
+  /** One error card; inside it the code, the message, the remedy, Dismiss, and Start again. */
+  problem: 'problem',
+  problemCode: 'problem-code',
+  problemMessage: 'problem-message',
+  problemRemedy: 'problem-remedy',
+  problemDismiss: 'problem-dismiss',
+  problemRestart: 'problem-restart',
+
+  /** The radio of a task, by its id; `task-own` is the visitor's own. */
+  task: (id: string) => `task-${id}`,
+  taskSummary: 'task-summary',
+
+  /** Examples, counted from 0. */
+  shotInput: (index: number) => `shot-input-${index}`,
+  shotOutput: (index: number) => `shot-output-${index}`,
+  shotRemove: (index: number) => `shot-remove-${index}`,
+  shotAdd: 'shot-add',
+  shotsRestore: 'shots-restore',
+  /** The folded part for pasting: its summary, text, and the two buttons. */
+  paste: 'paste',
+  pasteText: 'paste-text',
+  pasteShots: 'paste-shots',
+  pasteTest: 'paste-test',
+
+  budget: 'budget',
+  seed: 'seed',
+  advanced: 'advanced',
+  rule: 'rule',
+  objective: 'objective',
+  estimate: 'estimate',
+
+  adapt: 'adapt',
+  pause: 'pause',
+  resume: 'resume',
+  cancel: 'cancel',
+  /** The polite live region. */
+  status: 'status',
+
+  /** One sentence: what the run came to. */
+  headline: 'headline',
+  /** Figures while it runs: text content is the figure alone. */
+  evaluations: 'evaluations',
+  best: 'best',
+  rate: 'rate',
+  timeLeft: 'time-left',
+  phase: 'phase',
+  chart: 'chart',
+  /** Radios. */
+  showChart: 'show-chart',
+  showTable: 'show-table',
+  chartTable: 'chart-table',
+  /** A module's row, by its name; `data-weight` holds the unrounded weight. */
+  weight: (name: string) => `weight-${name}`,
+
+  /** A candidate's row of accuracies (`base`, `single`, `uniform`, `pass`, `composed`); `data-correct`, `data-n`. */
+  accuracy: (candidate: string) => `accuracy-${candidate}`,
+  /** Checks the held-out rows after a cancelled run; stops a check. */
+  check: 'check',
+  checkStop: 'check-stop',
+  checkProgress: 'check-progress',
+  /** Radios: `all`, `fixed`, `broken`, `wrong`. */
+  filter: (name: string) => `filter-${name}`,
+  /** One held-out row; `data-ok` is the composed answer's flag once it is known. */
+  row: 'row',
+  rowsMore: 'rows-more',
+
+  tryInput: 'try-input',
+  tryRun: 'try-run',
+  tryExample: (index: number) => `try-example-${index}`,
+  tryUnknown: 'try-unknown',
+  /** The two answers' text; `data-status` is `waiting`, `streaming`, `done` or `stopped`. */
+  tryBase: 'try-base',
+  tryComposed: 'try-composed',
+  words: 'words',
+
+  downloadModule: 'download-module',
+  downloadRecord: 'download-record',
+  copyCode: 'copy-code',
+} as const;
