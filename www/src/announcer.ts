@@ -8,6 +8,7 @@ export class Announcer {
   readonly #say: (text: string) => void;
   #state = '';
   #check = '';
+  #note: string | undefined;
   #spoken = 0;
 
   constructor(say: (text: string) => void) {
@@ -18,9 +19,11 @@ export class Announcer {
   observe(j: Journey, state: string, now = performance.now()): void {
     const check = j.check?.status ?? 'none';
     const turned = state !== this.#state || check !== this.#check;
-    const text = turned ? this.#turn(j, state, check) : now - this.#spoken >= PAUSE_MS ? progress(j, state) : '';
+    const moved = j.deviceNote !== this.#note ? j.deviceNote : undefined;
+    const text = moved !== undefined ? moved : turned ? this.#turn(j, state, check) : now - this.#spoken >= PAUSE_MS ? progress(j, state) : '';
     this.#state = state;
     this.#check = check;
+    this.#note = j.deviceNote;
     if (text === '') return;
     this.#spoken = now;
     // Not during the update that called us.
@@ -38,6 +41,7 @@ export class Announcer {
       if (state === this.#state) return '';
     }
     const outcome = j.run?.outcome;
+    const best = outcome?.objective ?? j.run?.progress?.best.objective;
     switch (state) {
       case 'ready':
         return 'Ready.';
@@ -46,7 +50,7 @@ export class Announcer {
       case 'paused':
         return 'Paused.';
       case 'cancelled':
-        return outcome ? `Cancelled; the best so far is kept, loss ${loss(outcome.objective)}.` : 'Cancelled.';
+        return best === undefined ? 'Cancelled.' : `Cancelled; the best so far is kept, loss ${loss(best)}.`;
       case 'done':
         return outcome ? `Adapted after ${count(outcome.evaluations)} evaluations, loss ${loss(outcome.objective)}.` : '';
       default:

@@ -10,10 +10,14 @@ import { html, LitElement, nothing, unsafeCSS, type PropertyValues, type Templat
 import wasmUrl from 'virtual:engine-wasm';
 import { Announcer } from './announcer.ts';
 import { Engine } from './engine/client.ts';
+import type { DeviceReport } from './engine/protocol.ts';
 import { startWorker } from './engine/start.ts';
 import { bytes, count, millions } from './format.ts';
 import { Journey } from './journey.ts';
+import after from './styles/after.css?inline';
 import styles from './styles/composer.css?inline';
+import results from './styles/results.css?inline';
+import steps from './styles/steps.css?inline';
 import tokens from './styles/tokens.css?inline';
 import { T } from './testids.ts';
 import { heldOut, searchResult, takeAway, tryOut } from './views/results.ts';
@@ -28,8 +32,21 @@ const STAGES = {
   prepare: 'Getting ready',
 } as const;
 
+/** Why the model is where it is, in the line that names the device. */
+const REASONS: Record<DeviceReport['reason'], string> = {
+  asked: 'as chosen',
+  measured: 'the faster one here',
+  software: 'the GPU here being a software one',
+  no_adapter: 'for want of a GPU',
+  adapter_too_small: 'the GPU being too small',
+  self_test: 'the GPU having failed its self-test',
+  device_lost: 'the GPU having stopped',
+  device_memory: 'the GPU’s memory being full',
+  device: 'the GPU having failed',
+};
+
 export class LorahubComposer extends LitElement {
-  static override styles = [unsafeCSS(tokens), unsafeCSS(styles)];
+  static override styles = [tokens, styles, steps, results, after].map(unsafeCSS);
   static override properties = {
     family: {},
     tryText: { state: true },
@@ -78,8 +95,9 @@ export class LorahubComposer extends LitElement {
 
   get #state(): string {
     const j = this.#journey;
-    if (j.loading) return 'loading';
-    if (!j.engine) return 'unavailable';
+    // A worker that is replaced behind a cancelled search is no concern of the reader's.
+    if (j.loading && j.run?.status !== 'cancelled') return 'loading';
+    if (!j.engine && !j.loading) return 'unavailable';
     return j.run?.status ?? 'ready';
   }
 
@@ -125,12 +143,16 @@ export class LorahubComposer extends LitElement {
   }
 
   #status(j: Journey): TemplateResult {
-    const family = j.engine?.family;
-    const text = family
+    const { family, device } = j;
+    const text = family && device
       ? html`<span>${family.name}</span>
           <span>${millions(family.base.params)} parameters, ${bytes(family.base.bytes)}</span>
           <span>${count(family.modules.length)} modules</span>
-          <span>runs on <b data-testid=${T.backend}>${j.engine?.backend}</b></span>`
+          <span
+            >runs on
+            <b data-testid=${T.backend} data-kind=${device.kind} data-reason=${device.reason} data-choice=${device.choice}>${device.name}</b>,
+            ${REASONS[device.reason]}</span
+          >`
       : j.loading
         ? html`<span>${STAGES[j.loading.stage]}…</span>`
         : html`<span>The engine is not running.</span>`;
@@ -173,7 +195,7 @@ export class LorahubComposer extends LitElement {
         )}
         ${takeAway(j, {
           module: () => void this.#downloadModule(),
-          record: () => void this.#downloadRecord(),
+          record: () => this.#downloadRecord(),
           copy: (text) => void this.#copy(text),
           copied: this.copied,
         })}
@@ -220,8 +242,8 @@ export class LorahubComposer extends LitElement {
     if (exported) download(exported.name, new Blob([exported.bytes], { type: 'application/zip' }));
   }
 
-  async #downloadRecord(): Promise<void> {
-    const record = await this.#journey.runRecord();
+  #downloadRecord(): void {
+    const record = this.#journey.runRecord();
     if (record !== undefined) download('run.json', new Blob([record], { type: 'application/json' }));
   }
 

@@ -40,6 +40,9 @@ export function duration(seconds: number): string {
   return rest === 60 ? `${minutes + 1}${NB}min` : rest === 0 ? `${minutes}${NB}min` : `${minutes}${NB}min ${rest}${NB}s`;
 }
 
+/** Milliseconds to two digits, more where they are whole. */
+export const millis = (ms: number): string => `${ms < 10 ? Number(ms.toPrecision(2)) : Math.round(ms)}${NB}ms`;
+
 export function rate(perSecond: number): string {
   return perSecond >= 10 ? integer.format(perSecond) : perSecond.toFixed(1);
 }

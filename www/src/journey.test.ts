@@ -1,40 +1,11 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { Engine, type WorkerLike } from './engine/client.ts';
-import { mockHost, MOCK_FAMILY } from './engine/mock/host.ts';
-import { serve, type Host, type Port } from './engine/serve.ts';
-import { Journey } from './journey.ts';
-
-/** An engine over a message channel, as a worker would be. */
-function opener(host: () => Host) {
-  const started: { crash: () => void }[] = [];
-  const open = (options: { onProgress?: never; onCrash?: never }, signal: AbortSignal): Promise<Engine> => {
-    const { port1, port2 } = new MessageChannel();
-    serve(port2 as unknown as Port, host());
-    port1.start();
-    port2.start();
-    const errors: ((event: Event) => void)[] = [];
-    const worker: WorkerLike = {
-      postMessage: (m) => port1.postMessage(m),
-      addEventListener: (type: string, listener: (event: never) => void) =>
-        type === 'message' ? port1.addEventListener('message', listener as never) : void errors.push(listener as never),
-      terminate: () => (port1.close(), port2.close()),
-    };
-    started.push({ crash: () => errors.forEach((e) => e(new Event('error'))) });
-    return Engine.open({ ...options, familyUrl: '', wasmUrl: '', start: () => worker }, signal);
-  };
-  return { open: open as never, started };
-}
-
-async function ready(host: () => Host = () => mockHost({ generationMs: 1, loadMs: 1 })) {
-  const { open, started } = opener(host);
-  const journey = new Journey(open, () => undefined);
-  await journey.start();
-  return { journey, started };
-}
+import { MOCK_FAMILY } from './engine/mock/host.ts';
+import type { Journey } from './journey.ts';
+import { mock, ready, type Started } from './testing.ts';
 
 describe('Journey', () => {
   let journey: Journey;
-  let started: { crash: () => void }[];
+  let started: Started[];
   beforeEach(async () => {
     ({ journey, started } = await ready());
   });
@@ -59,7 +30,7 @@ describe('Journey', () => {
     const run = journey.adapt();
     await vi.waitFor(() => expect(journey.run?.progress?.generation).toBeGreaterThan(2));
     journey.cancel();
-    expect(journey.run?.status).toBe('cancelling');
+    expect(journey.run?.status).toBe('cancelled');
     await run;
     expect(journey.run?.status).toBe('cancelled');
     expect(journey.run?.outcome?.weights).toEqual(journey.weights);
@@ -123,7 +94,7 @@ describe('Journey', () => {
 
   it('offers to start again when loading failed', async () => {
     let broken = true;
-    const again = await ready(() => mockHost({ generationMs: 1, loadMs: 1, ...(broken ? { failAt: 'open' as const } : {}) }));
+    const again = await ready(() => mock(broken ? { failAt: 'open' } : {}));
     expect(again.journey.problems[0]).toMatchObject({ code: 'download', action: 'restart' });
     broken = false;
     await again.journey.start();

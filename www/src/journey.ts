@@ -4,94 +4,34 @@
  * One task at a time: pick, edit, adapt, check on held-out rows, ask, take away. Every failure becomes a `Problem`
  * and leaves everything else as it was.
  */
-import { Engine, type OpenOptions, type Pausable } from './engine/client.ts';
+import type { Engine, OpenOptions, Pausable } from './engine/client.ts';
 import { EngineError } from './engine/error.ts';
 import type {
+  Adapted,
   AdaptSettings,
+  DeviceChoice,
+  DeviceReport,
   Estimate,
-  HeldOut,
-  HeldOutProgress,
-  HistoryPoint,
+  FamilyInfo,
   LoadProgress,
-  Outcome,
-  Progress,
   Shot,
   TaskInfo,
 } from './engine/protocol.ts';
 import { splitRemedy } from './format.ts';
+import { Remembered } from './remembered.ts';
 import { parseRows, withoutShots } from './rows.ts';
+import { BUDGETS, OWN, OWN_TASK, type Answer, type Attempt, type CandidateName, type Check, type Draft, type Problem, type Run } from './state.ts';
+import { faultIn } from './validate.ts';
 
-export interface Problem {
-  id: number;
-  code: string;
-  what: string;
-  remedy: string;
-  /** What the card offers besides dismissing it. */
-  action: 'restart' | undefined;
-}
+/** How long a cancelled worker has to hand over what it has before another takes its place. */
+const PATIENCE_MS = 1000;
 
-/** A row under edit; `key` survives edits, so that focus stays where it is. */
-export interface DraftShot extends Shot {
-  key: number;
-}
-
-export interface Draft {
-  task: TaskInfo;
-  own: boolean;
-  shots: DraftShot[];
-  /** Held-out rows. */
-  test: Shot[];
-}
-
-export interface Run {
-  status: 'running' | 'paused' | 'cancelling' | 'cancelled' | 'done' | 'failed';
-  shots: Shot[];
-  settings: AdaptSettings;
-  points: HistoryPoint[];
-  progress: Progress | undefined;
-  outcome: Outcome | undefined;
-}
-
-export interface Check {
-  status: 'running' | 'done' | 'failed';
-  total: number;
-  progress: HeldOutProgress | undefined;
-  result: HeldOut | undefined;
-}
-
-export interface Answer {
-  text: string;
-  status: 'waiting' | 'streaming' | 'done' | 'stopped';
-}
-
-export interface Attempt {
-  input: string;
-  base: Answer;
-  /** Absent where nothing has been composed yet. */
-  composed: Answer | undefined;
-}
-
-/** The names under which candidates are evaluated, in the order they are shown. */
-export const CANDIDATES = ['base', 'single', 'uniform', 'pass', 'composed'] as const;
-export type CandidateName = (typeof CANDIDATES)[number];
-
-export const OWN = 'own';
-const OWN_TASK: TaskInfo = {
-  id: OWN,
-  title: 'Your own',
-  kind: '',
-  summary: 'Write a few examples of what you want. Stay within the words this small model knows.',
-  rules: [],
-  shots: [],
-  test: [],
-  examples: [],
-};
-export const BUDGETS = { least: 30, most: 2000, usual: 200 };
-
-type Opener = (options: Pick<OpenOptions, 'onProgress' | 'onCrash'>, signal: AbortSignal) => Promise<Engine>;
+type Opener = (options: Pick<OpenOptions, 'wish' | 'onProgress' | 'onCrash' | 'onMoved'>, signal: AbortSignal) => Promise<Engine>;
 
 export class Journey {
   engine: Engine | undefined;
+  /** Known from the first start on, whatever becomes of the engine. */
+  family: FamilyInfo | undefined;
   loading: LoadProgress | undefined;
   draft: Draft | undefined;
   settings: AdaptSettings = { budget: BUDGETS.usual, seed: 0, objective: 'normalised' };
@@ -100,13 +40,22 @@ export class Journey {
   check: Check | undefined;
   attempt: Attempt | undefined;
   problems: Problem[] = [];
+  /** The device that the model is on its way to. */
+  moving: DeviceChoice | undefined;
+  /** That the device has changed by itself, and why. */
+  deviceNote: string | undefined;
 
   readonly #open: Opener;
   readonly #changed: () => void;
+  readonly #remembered: Remembered;
   readonly #drafts = new Map<string, Draft>();
   #nextKey = 1;
   #opening: AbortController | undefined;
+  #started: Promise<void> = Promise.resolve();
   #running: AbortController | undefined;
+  /** The last search with all that follows from it. */
+  #settled: Promise<void> = Promise.resolve();
+  #overdue: ReturnType<typeof setTimeout> | undefined;
   #pausable: Pausable | undefined;
   #checking: AbortController | undefined;
   #asking: AbortController | undefined;
@@ -114,13 +63,19 @@ export class Journey {
   #estimateTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** `changed` is called after every change of what the views read. */
-  constructor(open: Opener, changed: () => void) {
+  constructor(open: Opener, changed: () => void, remembered = new Remembered()) {
     this.#open = open;
     this.#changed = changed;
+    this.#remembered = remembered;
   }
 
   /** Starts the worker and loads the family; again after a crash. */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#started = this.#start();
+    return this.#started;
+  }
+
+  async #start(): Promise<void> {
     this.#opening?.abort();
     const opening = new AbortController();
     this.#opening = opening;
@@ -131,6 +86,7 @@ export class Journey {
     try {
       this.engine = await this.#open(
         {
+          wish: this.#remembered.wish,
           onProgress: (progress) => {
             this.loading = progress;
             this.#changed();
@@ -139,6 +95,11 @@ export class Journey {
             this.engine = undefined;
             this.#fail(error);
           },
+          onMoved: (device) => {
+            this.deviceNote = this.busy ? `${device.detail} The search went on from its last step; nothing is lost.` : device.detail;
+            this.#estimateSoon();
+            this.#changed();
+          },
         },
         opening.signal,
       );
@@ -146,11 +107,14 @@ export class Journey {
       if (!opening.signal.aborted) this.#fail(thrown, 'restart');
       return;
     } finally {
-      this.loading = undefined;
+      if (this.#opening === opening) this.loading = undefined;
     }
-    const first = this.engine.family.tasks[0];
+    this.family = this.engine.family;
+    this.#remembered.keep(this.#remembered.wish.device, this.engine.tuning);
+    const first = this.family.tasks[0];
     if (!this.draft) this.pick(first?.id ?? OWN);
     else this.#estimateSoon();
+    await this.#conclude();
     this.#changed();
   }
 
@@ -161,7 +125,31 @@ export class Journey {
   }
 
   get busy(): boolean {
-    return this.run?.status === 'running' || this.run?.status === 'paused' || this.run?.status === 'cancelling';
+    return this.run?.status === 'running' || this.run?.status === 'paused';
+  }
+
+  /** What computes; unknown until something does. */
+  get device(): DeviceReport | undefined {
+    return this.engine?.device;
+  }
+
+  /** Moves the model to another device, and remembers the choice once it has worked. */
+  async setDevice(choice: DeviceChoice): Promise<void> {
+    const { engine } = this;
+    if (!engine || this.busy || this.moving) return;
+    this.moving = choice;
+    this.#changed();
+    try {
+      await engine.setDevice({ ...this.#remembered.wish, device: choice });
+      this.#remembered.keep(choice, engine.tuning);
+      this.deviceNote = undefined;
+      this.#estimateSoon();
+    } catch (thrown) {
+      this.#fail(thrown);
+    } finally {
+      this.moving = undefined;
+      this.#changed();
+    }
   }
 
   /** Whether examples or settings are no longer those of the run that is shown. */
@@ -174,7 +162,7 @@ export class Journey {
   /** What the weights' bars show: the best so far, else nothing. */
   get weights(): number[] {
     const found = this.run?.outcome?.weights ?? this.run?.progress?.best.weights;
-    return found ?? (this.engine?.family.modules ?? []).map(() => 0);
+    return found ?? (this.family?.modules ?? []).map(() => 0);
   }
 
   /** The held-out rows that share no input with the examples. */
@@ -186,7 +174,7 @@ export class Journey {
 
   pick(id: string): void {
     if (this.busy) return;
-    const task = this.engine?.family.tasks.find((t) => t.id === id) ?? OWN_TASK;
+    const task = this.family?.tasks.find((t) => t.id === id) ?? OWN_TASK;
     const draft = this.#drafts.get(task.id) ?? this.#newDraft(task);
     this.#drafts.set(task.id, draft);
     if (this.draft === draft) return;
@@ -267,46 +255,66 @@ export class Journey {
   // ── the search ──
 
   async adapt(): Promise<void> {
-    const { engine, draft } = this;
-    if (!engine || !draft || this.busy) return;
+    const { draft } = this;
+    if (!draft || this.busy || this.moving || !(this.engine || this.loading)) return;
     const shots = this.#shots();
-    const faulty = draft.shots.findIndex((s) => (s.input.trim() === '') !== (s.output.trim() === ''));
-    if (faulty >= 0) {
-      const side = draft.shots[faulty]?.input.trim() === '' ? 'input' : 'output';
-      this.#fail(new EngineError('shots', `example ${faulty + 1}: the ${side} is empty; fill it in or remove the example`));
+    const fault = faultIn(draft.shots, this.settings);
+    if (fault) {
+      this.#fail(fault);
       return;
     }
-    if (shots.length === 0) {
-      this.#fail(new EngineError('shots', 'there are no examples; write at least one, five are better'));
-      return;
-    }
-    const { budget, seed } = this.settings;
-    if (!Number.isSafeInteger(budget) || budget < BUDGETS.least || budget > BUDGETS.most) {
-      this.#fail(new EngineError('settings', `the number of evaluations must be a whole number from ${BUDGETS.least} to ${BUDGETS.most}; change it under Search`));
-      return;
-    }
-    if (!Number.isSafeInteger(seed) || seed < 0) {
-      this.#fail(new EngineError('settings', 'the seed must be a whole number of at least 0; change it under Search'));
-      return;
-    }
-    this.#checking?.abort();
-    this.#asking?.abort();
-    const run: Run = {
+    this.run = {
       status: 'running',
       shots,
       settings: this.settings,
       points: [],
       progress: undefined,
       outcome: undefined,
+      record: undefined,
     };
-    this.run = run;
+    await this.#search(this.run);
+  }
+
+  /** Whether a search that was cancelled or cut off can go on as if nothing had happened. */
+  get canGoOn(): boolean {
+    const { run } = this;
+    const ended = run?.status === 'cancelled' || run?.status === 'failed';
+    return ended && run.progress !== undefined && !this.stale && !this.moving;
+  }
+
+  /** Goes on with such a search, from its last generation. */
+  async goOn(): Promise<void> {
+    const { run } = this;
+    if (!run || !this.canGoOn) return;
+    run.status = 'running';
+    if (!this.engine && !this.loading) void this.start();
+    await this.#search(run);
+  }
+
+  /** Begins a run, or goes on with it from its last progress. */
+  async #search(run: Run): Promise<void> {
+    this.#checking?.abort();
+    this.#asking?.abort();
     this.check = undefined;
+    this.deviceNote = undefined;
     const running = new AbortController();
     this.#running = running;
     this.#changed();
+    // One that was cancelled a moment ago may still be handing over what it has.
+    const before = Promise.all([this.#settled, this.#started]);
+    this.#settled = before.then(() => this.#searchNow(run, running.signal));
+    await this.#settled;
+    if (run.status === 'done' && this.run === run && !running.signal.aborted) await this.checkHeldOut();
+  }
+
+  async #searchNow(run: Run, signal: AbortSignal): Promise<void> {
+    const { engine } = this;
     try {
-      run.outcome = await engine.adapt({ shots }, run.settings, {
-        signal: running.signal,
+      if (!engine) throw new EngineError('closed', 'the engine is not running; start it again');
+      run.outcome = undefined;
+      const found = await engine.adapt({ shots: run.shots }, run.settings, {
+        signal,
+        resume: run.progress?.checkpoint,
         onStart: (pausable) => (this.#pausable = pausable),
         onProgress: (progress) => {
           run.progress = progress;
@@ -314,19 +322,39 @@ export class Journey {
           this.#changed();
         },
       });
-      run.status = run.outcome.stopReason === 'cancelled' ? 'cancelled' : 'done';
+      keep(run, found);
+      // Gone on with meanwhile, it is no more cancelled than done.
+      if (this.#running?.signal === signal) run.status = found.outcome.stopReason === 'cancelled' ? 'cancelled' : 'done';
     } catch (thrown) {
-      // Cancelled before the first generation: there is no best to keep, and nothing went wrong.
-      const nothing = EngineError.wrap(thrown).code === 'nothing_evaluated';
-      run.status = nothing ? 'cancelled' : 'failed';
-      if (!nothing) this.#fail(thrown);
-      return;
+      const { code } = EngineError.wrap(thrown);
+      if (!signal.aborted) {
+        run.status = 'failed';
+        this.#fail(thrown);
+        await this.#conclude();
+      } else if (code === 'closed' && this.loading) {
+        await this.start();
+      } else if (code !== 'nothing_evaluated') {
+        // Cancelled before the first generation, there is no best to keep, and nothing went wrong.
+        this.#fail(thrown);
+        await this.#conclude();
+      }
     } finally {
-      this.#running = undefined;
+      clearTimeout(this.#overdue);
       this.#pausable = undefined;
       this.#changed();
     }
-    if (run.status === 'done' && this.run === run) await this.checkHeldOut();
+  }
+
+  /** Makes the outcome of a search that ended without one, from its last generation. Evaluates nothing. */
+  async #conclude(): Promise<void> {
+    const { engine, run } = this;
+    if (!engine || !run?.progress || run.outcome || this.busy) return;
+    const resume = run.progress.checkpoint;
+    try {
+      keep(run, await engine.adapt({ shots: run.shots }, run.settings, { resume, signal: AbortSignal.abort() }));
+    } catch (thrown) {
+      this.#fail(thrown);
+    }
   }
 
   pause(): void {
@@ -343,11 +371,23 @@ export class Journey {
     this.#changed();
   }
 
-  /** Ends the search and keeps the best. */
+  /** Ends the search at once and keeps the best of the last generation, whether the worker answers or not. */
   cancel(): void {
     if (!this.busy || !this.run) return;
-    this.run.status = 'cancelling';
+    this.run.status = 'cancelled';
     this.#running?.abort();
+    clearTimeout(this.#overdue);
+    this.#overdue = setTimeout(() => this.#endWorker(), PATIENCE_MS);
+    this.#changed();
+  }
+
+  /** Ends a worker that does not answer; the search that waits for it then starts another. */
+  #endWorker(): void {
+    const { engine } = this;
+    if (!engine || !this.#pausable) return;
+    this.engine = undefined;
+    this.loading = { stage: 'engine', loaded: 0, total: 0 };
+    engine.close();
     this.#changed();
   }
 
@@ -367,7 +407,8 @@ export class Journey {
   }
 
   async checkHeldOut(): Promise<void> {
-    const { engine, run } = this;
+    const engine = await this.#alive();
+    const { run } = this;
     const rows = this.heldOutRows;
     if (!engine || !run?.outcome || rows.length === 0 || this.check?.status === 'running') return;
     const check: Check = { status: 'running', total: rows.length, progress: undefined, result: undefined };
@@ -450,9 +491,10 @@ export class Journey {
 
   async exportModule(): Promise<{ name: string; bytes: Uint8Array<ArrayBuffer> } | undefined> {
     const outcome = this.run?.outcome;
-    if (!this.engine || !outcome) return undefined;
+    const engine = await this.#alive();
+    if (!engine || !outcome) return undefined;
     try {
-      const { name, zip } = await this.engine.exportModule(outcome.weights, { rule: outcome.rule, seed: outcome.seed });
+      const { name, zip } = await engine.exportModule(outcome.weights, { rule: outcome.rule, seed: outcome.seed });
       return { name, bytes: zip };
     } catch (thrown) {
       this.#fail(thrown);
@@ -460,14 +502,10 @@ export class Journey {
     }
   }
 
-  async runRecord(): Promise<string | undefined> {
-    if (!this.engine || !this.run?.outcome) return undefined;
-    try {
-      return `${JSON.stringify(await this.engine.runRecord(), null, 2)}\n`;
-    } catch (thrown) {
-      this.#fail(thrown);
-      return undefined;
-    }
+  /** The record of the run that is shown, as the file's text. */
+  runRecord(): string | undefined {
+    const record = this.run?.record;
+    return record && `${JSON.stringify(record, null, 2)}\n`;
   }
 
   // ── problems ──
@@ -494,6 +532,13 @@ export class Journey {
   }
 
   // ── inside ──
+
+  /** The engine; where it has died, another. */
+  async #alive(): Promise<Engine | undefined> {
+    if (this.loading) await this.#started;
+    else if (!this.engine) await this.start();
+    return this.engine;
+  }
 
   #newDraft(task: TaskInfo): Draft {
     const own = task.id === OWN;
@@ -526,6 +571,11 @@ export class Journey {
     this.estimate = estimate;
     this.#changed();
   }
+}
+
+function keep(run: Run, { outcome, record }: Adapted): void {
+  run.outcome = outcome;
+  run.record = record;
 }
 
 function bare({ input, output }: Shot): Shot {

@@ -6,7 +6,7 @@
  * `document.querySelector('lorahub-composer').shadowRoot.querySelector(...)`.
  *
  * The element itself carries `data-state`: `loading`, `unavailable` (the engine could not start or died), `ready`,
- * `running`, `paused`, `cancelling`, `cancelled`, `done`, `failed`; and `data-check`: `none`, `running`, `done`,
+ * `running`, `paused`, `cancelled`, `done`, `failed`; and `data-check`: `none`, `running`, `done`,
  * `failed` for the held-out rows.
  */
 export const T = {
@@ -14,9 +14,15 @@ export const T = {
   loadProgress: 'load-progress',
   loadText: 'load-text',
 
-  /** Model and backend, one line; the backend's name alone. */
+  /** Model and device, one line; the device's name alone (`data-kind`, `data-reason`, `data-choice`). */
   engine: 'engine',
   backend: 'backend',
+  /** The choice of device, what is known of it, and another try after it gave out. */
+  device: 'device',
+  deviceDetail: 'device-detail',
+  deviceRetry: 'device-retry',
+  /** That the device changed by itself, and why. */
+  deviceNote: 'device-note',
 
   /** One error card; inside it the code, the message, the remedy, Dismiss, and Start again. */
   problem: 'problem',
@@ -53,6 +59,8 @@ export const T = {
   pause: 'pause',
   resume: 'resume',
   cancel: 'cancel',
+  /** Goes on with a search that was cancelled or broke off. */
+  goOn: 'go-on',
   /** The polite live region. */
   status: 'status',
 

@@ -6,7 +6,7 @@
 import { html, nothing, svg, type TemplateResult } from 'lit';
 import type { HeldOut } from '../engine/protocol.ts';
 import { count, percent } from '../format.ts';
-import { CANDIDATES, type CandidateName } from '../journey.ts';
+import { CANDIDATES, type CandidateName } from '../state.ts';
 import { T } from '../testids.ts';
 import { LightElement } from './light.ts';
 

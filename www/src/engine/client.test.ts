@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { Engine, type WorkerLike } from './client.ts';
+import { Engine, type OpenOptions, type WorkerLike } from './client.ts';
 import { EngineError } from './error.ts';
 import { mockHost, MOCK_FAMILY, type MockOptions } from './mock/host.ts';
 import type { LoadProgress, Progress, Reply } from './protocol.ts';
@@ -39,7 +39,7 @@ class FakeWorker implements WorkerLike {
   }
 }
 
-function open(options: MockOptions & { host?: Host; onCrash?: (e: EngineError) => void } = {}) {
+function open(options: MockOptions & { host?: Host } & Pick<OpenOptions, 'onCrash' | 'onMoved'> = {}) {
   const worker = new FakeWorker(options.host ?? mockHost({ generationMs: 1, loadMs: 1, ...options }));
   const progress: LoadProgress[] = [];
   const engine = Engine.open({
@@ -48,6 +48,7 @@ function open(options: MockOptions & { host?: Host; onCrash?: (e: EngineError) =
     start: () => worker,
     onProgress: (p) => progress.push(p),
     ...(options.onCrash ? { onCrash: options.onCrash } : {}),
+    ...(options.onMoved ? { onMoved: options.onMoved } : {}),
   });
   return { worker, progress, engine };
 }
@@ -81,10 +82,11 @@ describe('Engine', () => {
   it('adapts within the budget and reports every evaluation once', async () => {
     const engine = await open().engine;
     const points: number[] = [];
-    const outcome = await engine.adapt(task, { budget: 100, seed: 3 }, {
+    const { outcome, record } = await engine.adapt(task, { budget: 100, seed: 3 }, {
       onProgress: (p: Progress) => points.push(...p.points.map((x) => x.evaluation)),
     });
     expect(outcome.stopReason).toBe('budget');
+    expect(record).toMatchObject({ weights: outcome.weights });
     expect(points).toEqual(Array.from({ length: 100 }, (_, i) => i + 1));
   });
 
@@ -92,7 +94,7 @@ describe('Engine', () => {
     const engine = await open().engine;
     const abort = new AbortController();
     let last: Progress | undefined;
-    const outcome = await engine.adapt(task, { budget: 100_000, seed: 0 }, {
+    const { outcome } = await engine.adapt(task, { budget: 100_000, seed: 0 }, {
       signal: abort.signal,
       onProgress: (p) => {
         last = p;
@@ -107,6 +109,53 @@ describe('Engine', () => {
     const engine = await open().engine;
     const run = engine.adapt(task, { budget: 1000, seed: 0 }, { signal: AbortSignal.abort() });
     await expect(run).rejects.toMatchObject({ code: 'aborted' });
+  });
+
+  it('goes on from a checkpoint to what the search would have found without a break', async () => {
+    const engine = await open().engine;
+    const settings = { budget: 120, seed: 4 };
+    let checkpoint = '';
+    const whole = await engine.adapt(task, settings, { onProgress: (p) => (checkpoint = p.generation === 3 ? p.checkpoint : checkpoint) });
+    const points: number[] = [];
+    const rest = await engine.adapt(task, settings, { resume: checkpoint, onProgress: (p) => points.push(...p.points.map((x) => x.evaluation)) });
+    expect(rest.outcome).toMatchObject({ weights: whole.outcome.weights, history: whole.outcome.history });
+    expect(points[0]).toBe(whole.outcome.history.length - points.length + 1);
+  });
+
+  it('makes an outcome of a checkpoint without evaluating anything', async () => {
+    const engine = await open().engine;
+    const progress: Progress[] = [];
+    await engine.adapt(task, { budget: 100, seed: 4 }, { onProgress: (p) => progress.push(p) });
+    const { checkpoint, evaluations, best } = progress[2]!;
+    const onProgress = vi.fn();
+    const { outcome } = await engine.adapt(task, { budget: 100, seed: 4 }, { resume: checkpoint, signal: AbortSignal.abort(), onProgress });
+    expect(outcome).toMatchObject({ stopReason: 'cancelled', evaluations, weights: best.weights });
+    expect(onProgress).not.toHaveBeenCalled();
+  });
+
+  it('says which device it uses, and moves to another', async () => {
+    const engine = await open({ gpu: true }).engine;
+    expect(engine.device).toMatchObject({ kind: 'webgpu', choice: 'auto', reason: 'measured' });
+    expect(engine.tuning).toBe('mock tuning');
+    await engine.setDevice({ device: 'cpu' });
+    expect(engine.device).toMatchObject({ kind: 'cpu', choice: 'cpu', reason: 'asked' });
+  });
+
+  it('keeps the device where another is refused', async () => {
+    const engine = await open().engine;
+    await expect(engine.setDevice({ device: 'webgpu' })).rejects.toMatchObject({ code: 'no_adapter' });
+    expect(engine.device.kind).toBe('cpu');
+  });
+
+  it('tells of a device that changed in mid-search, and loses nothing of it', async () => {
+    const onMoved = vi.fn();
+    const engine = await open({ gpu: true, lostIn: 3, onMoved }).engine;
+    const { outcome } = await engine.adapt(task, { budget: 100, seed: 4 });
+    expect(outcome.evaluations).toBe(100);
+    expect(onMoved).toHaveBeenCalledTimes(1);
+    expect(onMoved.mock.calls[0]?.[0]).toMatchObject({ kind: 'cpu', reason: 'device_lost' });
+    expect(engine.device.kind).toBe('cpu');
+    expect(engine.tuning).toBeUndefined();
   });
 
   it('holds still while paused', async () => {
@@ -126,14 +175,14 @@ describe('Engine', () => {
     await new Promise((r) => setTimeout(r, 50));
     expect(seen).toBe(held);
     run?.resume();
-    expect((await outcome).evaluations).toBe(200);
+    expect((await outcome).outcome.evaluations).toBe(200);
   });
 
   it('fails one call and serves the next', async () => {
     const engine = await open().engine;
     const bad = { shots: [{ input: 'a', output: 'fail' }] };
     await expect(engine.adapt(bad, { budget: 10, seed: 0 })).rejects.toMatchObject({ code: 'shots' });
-    await expect(engine.adapt(task, { budget: 10, seed: 0 })).resolves.toMatchObject({ evaluations: 10 });
+    await expect(engine.adapt(task, { budget: 10, seed: 0 })).resolves.toMatchObject({ outcome: { evaluations: 10 } });
   });
 
   it('fails everything under way when the worker dies, once', async () => {

@@ -1,8 +1,12 @@
 /** The page's end of the protocol: the class `Engine`, one per compute worker. */
 import { EngineError } from './error.ts';
 import type {
+  Adapted,
   AdaptSettings,
   Calls,
+  DeviceReport,
+  DeviceState,
+  DeviceWish,
   Estimate,
   Exported,
   FamilyInfo,
@@ -11,7 +15,6 @@ import type {
   HeldOutProgress,
   LoadProgress,
   Method,
-  Outcome,
   Progress,
   Reply,
   Request,
@@ -31,10 +34,13 @@ export interface OpenOptions {
   /** Where `family.json` lies, with a slash at the end. */
   familyUrl: string;
   wasmUrl: string;
+  wish?: DeviceWish;
   start: () => WorkerLike;
   onProgress?: (progress: LoadProgress) => void;
   /** Called once if the worker dies; every call under way fails with the same error. */
   onCrash?: (error: EngineError) => void;
+  /** Called when the GPU failed and the CPU took over, after `Engine.device` says so. */
+  onMoved?: (device: DeviceReport) => void;
 }
 
 export interface CallOptions<R> {
@@ -57,14 +63,27 @@ export interface Pausable {
 /** The compute worker, with its model loaded. */
 export class Engine {
   readonly family: FamilyInfo;
-  /** The name of what computes, as shown to the user. */
-  readonly backend: string;
   readonly #line: Line;
+  #state: DeviceState;
 
-  private constructor(line: Line, family: FamilyInfo, backend: string) {
+  private constructor(line: Line, family: FamilyInfo, state: DeviceState, onMoved: OpenOptions['onMoved']) {
     this.#line = line;
     this.family = family;
-    this.backend = backend;
+    this.#state = state;
+    line.onMoved = (moved) => {
+      this.#state = moved;
+      onMoved?.(moved.device);
+    };
+  }
+
+  /** What computes, and why. */
+  get device(): DeviceReport {
+    return this.#state.device;
+  }
+
+  /** For the next start on the same GPU. */
+  get tuning(): string | undefined {
+    return this.#state.tuning;
   }
 
   /** Starts a worker and loads a family into it. Aborting ends the worker. */
@@ -84,9 +103,9 @@ export class Engine {
     const stop = (): void => line.close(new EngineError('aborted', 'loading was cancelled'));
     signal?.addEventListener('abort', stop, { once: true });
     try {
-      const { familyUrl, wasmUrl } = options;
-      const opened = await line.call('open', { familyUrl, wasmUrl }, { onProgress: options.onProgress });
-      return new Engine(line, opened.family, opened.backend);
+      const { familyUrl, wasmUrl, wish = { device: 'auto' } } = options;
+      const { family, ...state } = await line.call('open', { familyUrl, wasmUrl, ...wish }, { onProgress: options.onProgress });
+      return new Engine(line, family, state, options.onMoved);
     } catch (thrown) {
       line.close();
       throw thrown;
@@ -99,16 +118,26 @@ export class Engine {
     return this.#line.call('estimate', { shots: task.shots, settings });
   }
 
+  /** Moves the model to another device; rejects with the device's code where that fails, and the old one stays. */
+  async setDevice(wish: DeviceWish): Promise<void> {
+    this.#state = await this.#line.call('setDevice', wish);
+  }
+
   /**
    * Searches for the weights. Aborting resolves with the best so far and `stopReason: 'cancelled'`, or
    * rejects with code `nothing_evaluated` where there is none yet.
+   *
+   * `resume` goes on from a checkpoint. With a signal that is aborted already it evaluates nothing, and resolves with
+   * what the checkpoint has.
    */
   adapt(
     task: { shots: Shot[] },
     settings: AdaptSettings,
-    options: CallOptions<Progress> & { onStart?: (run: Pausable) => void } = {},
-  ): Promise<Outcome> {
-    return this.#line.call('adapt', { shots: task.shots, settings }, options);
+    options: CallOptions<Progress> & { onStart?: (run: Pausable) => void; resume?: string | undefined } = {},
+  ): Promise<Adapted> {
+    const { resume, ...rest } = options;
+    if (resume === undefined) return this.#line.call('adapt', { shots: task.shots, settings }, rest);
+    return this.#line.call('adapt', { shots: task.shots, settings, resume }, { ...rest, evenAborted: true });
   }
 
   /** Generates an answer to every row under every candidate. Aborting resolves with the rows done. */
@@ -135,11 +164,6 @@ export class Engine {
     return this.#line.call('exportModule', { weights, ...options });
   }
 
-  /** The record of the last run. */
-  runRecord(): Promise<Record<string, unknown>> {
-    return this.#line.call('runRecord', {});
-  }
-
   /** Where `text` has no piece in the vocabulary: [start, end) in UTF-16 units. */
   unknownSpans(text: string): Promise<[number, number][]> {
     return this.#line.call('unknownSpans', { text });
@@ -160,6 +184,7 @@ class Line {
   readonly #worker: WorkerLike;
   readonly #pending = new Map<number, Pending>();
   readonly #onCrash: ((error: EngineError) => void) | undefined;
+  onMoved: ((state: DeviceState) => void) | undefined;
   #next = 1;
   #ended: EngineError | undefined;
 
@@ -182,11 +207,16 @@ class Line {
       signal?: AbortSignal | undefined;
       onProgress?: ((report: Calls[M]['report']) => void) | undefined;
       onStart?: ((run: Pausable) => void) | undefined;
+      /** Makes the call with a signal that is aborted already. */
+      evenAborted?: boolean;
     } = {},
   ): Promise<Calls[M]['result']> {
     if (this.#ended) return Promise.reject(this.#ended);
     const { signal } = options;
-    if (signal?.aborted) return Promise.reject(new EngineError('aborted', 'the call was cancelled before it began'));
+    const aborted = signal?.aborted === true;
+    if (aborted && !options.evenAborted) {
+      return Promise.reject(new EngineError('aborted', 'the call was cancelled before it began'));
+    }
     const id = this.#next++;
     const abort = (): void => this.#worker.postMessage({ type: 'abort', id });
     return new Promise<Calls[M]['result']>((resolve, reject) => {
@@ -196,7 +226,7 @@ class Line {
         reject: (error) => (done(), reject(error)),
         report: options.onProgress as ((report: never) => void) | undefined,
       });
-      this.#worker.postMessage({ type: 'call', id, method, args } as Request);
+      this.#worker.postMessage({ type: 'call', id, method, args, ...(aborted ? { aborted } : {}) } as Request);
       signal?.addEventListener('abort', abort, { once: true });
       options.onStart?.({
         pause: () => this.#worker.postMessage({ type: 'pause', id }),
@@ -220,6 +250,10 @@ class Line {
   }
 
   #receive(reply: Reply): void {
+    if (reply.type === 'device') {
+      this.onMoved?.(reply.state);
+      return;
+    }
     const pending = this.#pending.get(reply.id);
     if (!pending) return;
     switch (reply.type) {

@@ -18,6 +18,29 @@ export interface Shot {
   output: string;
 }
 
+/** What to compute on. `auto`: the GPU where a measurement shows it to be the faster, else the CPU. */
+export type DeviceChoice = 'auto' | 'webgpu' | 'cpu';
+
+/** Failures of the GPU: the CPU can do the same work, so each has a way on. */
+export const DEVICE_FAILURES = ['no_adapter', 'adapter_too_small', 'self_test', 'device_lost', 'device_memory', 'device'] as const;
+export type DeviceFailure = (typeof DEVICE_FAILURES)[number];
+
+/** What computes, and why it does. */
+export interface DeviceReport {
+  kind: 'webgpu' | 'cpu';
+  name: string;
+  choice: DeviceChoice;
+  /** Stable: `asked` for, `measured` to be the faster, the only GPU is `software`, or what was wrong with the GPU. */
+  reason: 'asked' | 'measured' | 'software' | DeviceFailure;
+  /** The same in one sentence. */
+  detail: string;
+  /** Milliseconds for one block of this model; `null` where it was not measured. */
+  cpuMs: number | null;
+  gpuMs: number | null;
+  /** What the GPU calls itself; `null` without one. */
+  adapter: string | null;
+}
+
 export interface ModuleInfo {
   name: string;
   title: string;
@@ -100,6 +123,8 @@ export interface Progress {
   points: HistoryPoint[];
   evaluationsPerSecond: number;
   secondsLeft: number;
+  /** The search after this generation: what `resume` takes. It holds nothing of the examples' text. */
+  checkpoint: string;
 }
 
 /** A set of weights and what it reached on the shots. */
@@ -130,6 +155,12 @@ export interface Outcome extends Candidate {
   pass: Candidate;
   search: Candidate | null;
   history: HistoryPoint[];
+}
+
+/** What a search found, and its record: the file that says how to find it again. */
+export interface Adapted {
+  outcome: Outcome;
+  record: Record<string, unknown>;
 }
 
 export interface Prediction {
@@ -193,16 +224,31 @@ export interface Failure {
   cause?: string;
 }
 
-export interface Opened {
+/** The device that is in use, and what a later start on the same GPU need not measure again. */
+export interface DeviceState {
+  device: DeviceReport;
+  tuning?: string;
+}
+
+export interface Opened extends DeviceState {
   family: FamilyInfo;
-  backend: string;
+}
+
+export interface DeviceWish {
+  device: DeviceChoice;
+  /** That of an earlier `DeviceState`. */
+  tuning?: string;
 }
 
 /** Every method: what goes over, what comes back, and what is reported while it runs. */
 export interface Calls {
-  open: { args: { familyUrl: string; wasmUrl: string }; result: Opened; report: LoadProgress };
+  /** A GPU that fails here gives way to the CPU, and the report says so. */
+  open: { args: { familyUrl: string; wasmUrl: string } & DeviceWish; result: Opened; report: LoadProgress };
+  /** Moves the model to another device. Where that fails the old one stays in use. */
+  setDevice: { args: DeviceWish; result: DeviceState; report: never };
   estimate: { args: { shots: Shot[]; settings: AdaptSettings }; result: Estimate; report: never };
-  adapt: { args: { shots: Shot[]; settings: AdaptSettings }; result: Outcome; report: Progress };
+  /** With `resume`, a search goes on from that checkpoint with the settings it had. */
+  adapt: { args: { shots: Shot[]; settings: AdaptSettings; resume?: string }; result: Adapted; report: Progress };
   evaluate: {
     args: { rows: Shot[]; candidates: Record<string, number[]>; rule?: Rule };
     result: HeldOut;
@@ -210,7 +256,6 @@ export interface Calls {
   };
   generate: { args: { text: string; weights: number[]; rule?: Rule }; result: Generated; report: string };
   exportModule: { args: { weights: number[]; rule?: Rule; seed?: number }; result: Exported; report: never };
-  runRecord: { args: Record<string, never>; result: Record<string, unknown>; report: never };
   /** Where the text has no piece in the vocabulary: [start, end) in UTF-16 units. */
   unknownSpans: { args: { text: string }; result: [number, number][]; report: never };
 }
@@ -219,11 +264,13 @@ export type Method = keyof Calls;
 
 /** The page to the worker. */
 export type Request =
-  | { [M in Method]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] } }[Method]
+  | { [M in Method]: { type: 'call'; id: number; method: M; args: Calls[M]['args']; /** From the start. */ aborted?: true } }[Method]
   | { type: 'abort' | 'pause' | 'resume'; id: number };
 
 /** The worker to the page. */
 export type Reply =
   | { type: 'report'; id: number; report: Calls[Method]['report'] }
   | { type: 'result'; id: number; result: Calls[Method]['result'] }
-  | { type: 'failure'; id: number; failure: Failure };
+  | { type: 'failure'; id: number; failure: Failure }
+  /** The GPU failed inside a call, and the CPU goes on with it. */
+  | { type: 'device'; state: DeviceState };

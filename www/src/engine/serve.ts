@@ -3,11 +3,13 @@
  * Knows nothing of models; `worker.ts` gives it the real host, tests give it others.
  */
 import { EngineError } from './error.ts';
-import type { Calls, Method, Reply, Request } from './protocol.ts';
+import type { Calls, DeviceState, Method, Reply, Request } from './protocol.ts';
 
 /** What a running call is given besides its arguments. */
 export interface CallContext<M extends Method> {
   report(report: Calls[M]['report']): void;
+  /** Tells the page that the device has changed, though it did not ask for that. */
+  moved(state: DeviceState): void;
   /** Aborted when the page cancels. A call decides itself whether it then fails or keeps what it has. */
   readonly signal: AbortSignal;
   /** Called with each change between paused and running. */
@@ -33,10 +35,12 @@ interface Running {
 export function serve(port: Port, host: Host): void {
   const running = new Map<number, Running>();
 
-  const call = async <M extends Method>(id: number, method: M, args: Calls[M]['args']): Promise<void> => {
+  const call = async <M extends Method>(id: number, method: M, args: Calls[M]['args'], aborted = false): Promise<void> => {
     const abort = new AbortController();
+    if (aborted) abort.abort();
     const context: CallContext<M> = {
       report: (report) => reply({ type: 'report', id, report }),
+      moved: (state) => reply({ type: 'device', state }),
       signal: abort.signal,
       onPause: undefined,
     };
@@ -59,7 +63,7 @@ export function serve(port: Port, host: Host): void {
     const request = event.data;
     switch (request.type) {
       case 'call':
-        void call(request.id, request.method, request.args as never);
+        void call(request.id, request.method, request.args as never, request.aborted);
         return;
       case 'abort':
         running.get(request.id)?.abort.abort();

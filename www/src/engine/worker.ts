@@ -5,17 +5,30 @@
  * names the WebAssembly and the family by their addresses.
  */
 import init, { Composer, sha256 } from '../../../pkg/lorahub_web.js';
+import { OnDevice } from './device.ts';
 import { EngineError } from './error.ts';
 import { readFamily, type FamilyFiles } from './family.ts';
 import { serve, type CallContext, type Host, type Port } from './serve.ts';
-import type { Method } from './protocol.ts';
+import type { DeviceWish, Method, ModuleInfo } from './protocol.ts';
 
 /** The model and its family, once `open` has succeeded. */
-let loaded: { composer: Composer; family: FamilyFiles } | undefined;
+let loaded: { on: OnDevice<Composer>; family: FamilyFiles } | undefined;
 
-function opened(): { composer: Composer; family: FamilyFiles } {
+function opened(): { on: OnDevice<Composer>; family: FamilyFiles } {
   if (!loaded) throw new EngineError('not_open', 'no model is loaded; open one first');
   return loaded;
+}
+
+/** The model with its modules on the device wished for, from the family's files. */
+async function compose({ base, modules }: FamilyFiles, wish: DeviceWish): Promise<Composer> {
+  const composer = await Composer.load(base.id, base.config, base.tokenizer, base.weights, wish);
+  try {
+    for (const { name, config, weights } of modules) composer.addModule(name, config, weights);
+  } catch (thrown) {
+    composer.free();
+    throw thrown;
+  }
+  return composer;
 }
 
 /** What a paused run waits for after each generation: nothing, or to be resumed or aborted. */
@@ -41,74 +54,82 @@ async function startEngine(url: string): Promise<void> {
 }
 
 const host: Host = {
-  async open({ familyUrl, wasmUrl }, { report, signal }) {
+  async open({ familyUrl, wasmUrl, ...wish }, { report, signal }) {
     report({ stage: 'engine', loaded: 0, total: 0 });
     await startEngine(wasmUrl);
     const family = await readFamily({ url: familyUrl, sha256, report, signal });
     const { base } = family;
     report({ stage: 'prepare', loaded: 0, total: 0 });
-    const composer = await Composer.load(base.id, base.config, base.tokenizer, base.weights);
-    const modules = family.modules.map(({ name, title, description, kind, config, weights }) => {
-      const facts = composer.addModule(name, config, weights);
-      return { name, title, description, kind, sha256: facts.sha256 };
-    });
-    loaded = { composer, family };
+    const on = await OnDevice.open((wished) => compose(family, wished), wish);
+    loaded = { on, family };
+    const modules = family.modules.map(
+      ({ name, title, description, kind, weights }): ModuleInfo => ({ name, title, description, kind, sha256: sha256(weights) }),
+    );
     return {
-      backend: composer.backend,
+      ...on.state,
       family: {
         name: family.name,
         rule: family.rule,
-        base: { id: base.id, params: composer.base.params, bytes: base.weights.length },
+        base: { id: base.id, params: on.model.base.params, bytes: base.weights.length },
         modules,
         tasks: family.tasks,
-        words: composer.words(),
+        words: on.model.words(),
         license: family.license,
         card: family.card,
       },
     };
   },
 
-  async estimate({ shots, settings }) {
-    const { composer, family } = opened();
-    return composer.estimate(shots, { rule: family.rule, ...settings });
+  async setDevice(wish) {
+    const { on } = opened();
+    await on.move(wish);
+    return on.state;
   },
 
-  async adapt({ shots, settings }, context) {
-    const { composer, family } = opened();
+  async estimate({ shots, settings }, { moved }) {
+    const { on, family } = opened();
+    return on.run((composer) => composer.estimate(shots, { rule: family.rule, ...settings }), moved);
+  },
+
+  async adapt({ shots, settings, resume }, context) {
+    const { on, family } = opened();
     const paused = gate(context);
-    return composer.adapt(shots, { rule: family.rule, ...settings }, context.signal, (progress) => {
-      context.report(progress);
-      return paused();
-    });
+    let checkpoint = resume;
+    return on.run(async (composer) => {
+      const from = checkpoint === undefined ? {} : { resume: checkpoint };
+      const outcome = await composer.adapt(shots, { rule: family.rule, ...settings, ...from }, context.signal, (progress) => {
+        // Where the GPU fails, the CPU goes on from here.
+        checkpoint = progress.checkpoint;
+        context.report(progress);
+        return paused();
+      });
+      return { outcome, record: composer.runRecord() };
+    }, context.moved);
   },
 
-  async evaluate({ rows, candidates, rule }, context) {
-    const { composer, family } = opened();
-    return composer.evaluate(rows, candidates, rule ?? family.rule, context.signal, (done, total) =>
-      context.report({ done, total }),
-    );
+  async evaluate({ rows, candidates, rule }, { report, signal, moved }) {
+    const { on, family } = opened();
+    const progress = (done: number, total: number): void => report({ done, total });
+    return on.run((composer) => composer.evaluate(rows, candidates, rule ?? family.rule, signal, progress), moved);
   },
 
-  async generate({ text, weights, rule }, context) {
-    const { composer, family } = opened();
-    return composer.generate(text, Float64Array.from(weights), rule ?? family.rule, undefined, context.signal, (t) =>
-      context.report(t),
+  async generate({ text, weights, rule }, { report, signal, moved }) {
+    const { on, family } = opened();
+    return on.run(
+      (composer) => composer.generate(text, Float64Array.from(weights), rule ?? family.rule, undefined, signal, report),
+      moved,
     );
   },
 
   async exportModule({ weights, rule, seed }) {
-    const { composer, family } = opened();
-    const zip = composer.exportModule(Float64Array.from(weights), rule ?? family.rule, seed, family.license);
+    const { on, family } = opened();
+    const zip = on.model.exportModule(Float64Array.from(weights), rule ?? family.rule, seed, family.license);
     // Out of the WebAssembly's memory already: the bindings hand over a copy.
     return { name: 'composed.zip', zip: zip as Uint8Array<ArrayBuffer> };
   },
 
-  async runRecord() {
-    return opened().composer.runRecord() as Record<string, unknown>;
-  },
-
   async unknownSpans({ text }) {
-    return opened().composer.unknownSpans(text);
+    return opened().on.model.unknownSpans(text);
   },
 };
 

@@ -2,12 +2,13 @@
 import { html, nothing, type TemplateResult } from 'lit';
 import { PHASES } from '../elements/loss-chart.ts';
 import { count, duration, loss, percent, rate } from '../format.ts';
-import type { Answer, Journey } from '../journey.ts';
+import type { Journey } from '../journey.ts';
+import type { Answer } from '../state.ts';
 import { T } from '../testids.ts';
 
 function singleName(j: Journey): string {
   const index = j.run?.outcome?.bestSingle?.index ?? j.run?.progress?.bestSingle?.index;
-  return index === undefined ? '' : (j.engine?.family.modules[index]?.title ?? '');
+  return index === undefined ? '' : (j.family?.modules[index]?.title ?? '');
 }
 
 /** One sentence for the whole job so far. */
@@ -23,18 +24,20 @@ function headline(j: Journey): TemplateResult | string {
       answers ${count(base.correct)}.`;
   }
   const outcome = run.outcome;
-  if (!outcome) {
-    if (run.status === 'cancelled') return 'Cancelled before anything was tried.';
-    return run.status === 'failed'
-      ? 'The search stopped with an error. Your examples are as you left them.'
-      : 'Trying mixtures on your examples. You can cancel at any time and keep the best one.';
+  if (j.busy) return 'Trying mixtures on your examples. You can cancel at any time and keep the best one.';
+  const failed = run.status === 'failed';
+  if (outcome && outcome.stopReason !== 'cancelled') {
+    return html`${count(outcome.evaluations)} mixtures tried in ${duration(outcome.seconds)}; the loss went down to
+      <strong>${loss(outcome.objective)}</strong> from ${loss(outcome.base.objective)} (base model).`;
   }
-  const from = html` from ${loss(outcome.base.objective)} (base model)`;
-  return outcome.stopReason === 'cancelled'
-    ? html`Cancelled after ${count(outcome.evaluations)} evaluations. The best mixture so far is kept: loss
-        ${loss(outcome.objective)}${from}.`
-    : html`${count(outcome.evaluations)} mixtures tried in ${duration(outcome.seconds)}; the loss went down to
-        <strong>${loss(outcome.objective)}</strong>${from}.`;
+  // The worker's own outcome may still be on its way, and is the same but for a last generation.
+  const { progress } = run;
+  if (!progress) {
+    return failed ? 'The search stopped with an error. Your examples are as you left them.' : 'Cancelled before anything was tried.';
+  }
+  return html`${failed ? 'The search broke off' : 'Cancelled'} after
+    ${count(outcome?.evaluations ?? progress.evaluations)} evaluations. The best mixture so far is kept: loss
+    ${loss(outcome?.objective ?? progress.best.objective)} from ${loss(progress.base)} (base model).`;
 }
 
 export function searchResult(j: Journey): TemplateResult {
@@ -54,6 +57,7 @@ export function searchResult(j: Journey): TemplateResult {
   return html`<section class="panel" aria-labelledby="h-result">
     <h2 id="h-result">${headlineTitle(j)}</h2>
     <p class="headline" data-testid=${T.headline}>${headline(j)}</p>
+    ${j.deviceNote === undefined ? nothing : html`<p class="note moved" data-testid=${T.deviceNote}>${j.deviceNote}</p>`}
     ${j.stale && !j.busy
       ? html`<p class="note">The examples or settings have changed since; adapt again to see what comes of it.</p>`
       : nothing}
@@ -76,7 +80,7 @@ export function searchResult(j: Journey): TemplateResult {
         ? html`<span class="recipe" aria-hidden="true">◆</span> marks what this task was made from. The search was not told.`
         : 'From −1.5 to 1.5; at 0 a module takes no part.'}
     </p>
-    <lh-weights .modules=${j.engine?.family.modules ?? EMPTY} .weights=${j.weights} .recipe=${recipe}></lh-weights>
+    <lh-weights .modules=${j.family?.modules ?? EMPTY} .weights=${j.weights} .recipe=${recipe}></lh-weights>
   </section>`;
 }
 
@@ -90,7 +94,6 @@ function headlineTitle(j: Journey): string {
       return 'Searching';
     case 'paused':
       return 'Paused';
-    case 'cancelling':
     case 'cancelled':
       return 'Cancelled';
     case 'done':
@@ -148,7 +151,7 @@ export function tryOut(
 ): TemplateResult {
   const { attempt } = j;
   const examples = j.draft?.task.examples ?? [];
-  const words = j.engine?.family.words ?? [];
+  const words = j.family?.words ?? [];
   const asking = attempt?.base.status === 'streaming' || attempt?.composed?.status === 'streaming';
   return html`<section class="panel" aria-labelledby="h-try">
     <h2 id="h-try">Try an input of your own</h2>

@@ -1,13 +1,15 @@
 /** The left column: which task, its examples, how long to search, and the bar with Adapt. */
 import { html, nothing, type TemplateResult } from 'lit';
+import { live } from 'lit/directives/live.js';
 import { repeat } from 'lit/directives/repeat.js';
-import type { ObjectiveName, Rule, TaskInfo } from '../engine/protocol.ts';
-import { bytes, count, duration, rate } from '../format.ts';
-import { BUDGETS, OWN, type DraftShot, type Journey } from '../journey.ts';
+import type { DeviceChoice, DeviceReport, ObjectiveName, Rule, TaskInfo } from '../engine/protocol.ts';
+import { bytes, count, duration, millis, rate } from '../format.ts';
+import type { Journey } from '../journey.ts';
+import { BUDGETS, OWN, type DraftShot } from '../state.ts';
 import { T } from '../testids.ts';
 
 export function taskStep(j: Journey): TemplateResult {
-  const tasks = j.engine?.family.tasks ?? [];
+  const tasks = j.family?.tasks ?? [];
   const kinds = [...new Set(tasks.map((t) => t.kind))];
   const draft = j.draft;
   return html`<section class="step" aria-labelledby="h-task">
@@ -128,7 +130,7 @@ function shotRow(
 
 export function searchStep(j: Journey): TemplateResult {
   const { settings } = j;
-  const family = j.engine?.family;
+  const family = j.family;
   const rule = settings.rule ?? family?.rule ?? 'exact';
   const integer = (e: Event): number => (e.target as HTMLInputElement).valueAsNumber;
   return html`<section class="step" aria-labelledby="h-search">
@@ -190,12 +192,54 @@ export function searchStep(j: Journey): TemplateResult {
           <option value="reference" ?selected=${settings.objective === 'reference'}>reference: loss ÷ examples + the same</option>
         </select>
       </label>
+      ${deviceSetting(j)}
       <p class="hint">
         ${family ? html`These modules were trained for the ${family.rule} rule.` : nothing} The seed decides every random
         number: the same seed finds the same weights again.
       </p>
     </details>
   </section>`;
+}
+
+const DEVICES: Record<DeviceChoice, string> = {
+  auto: 'the faster one, measured at the start',
+  webgpu: 'the GPU, through WebGPU',
+  cpu: 'the CPU, through WebAssembly',
+};
+
+function deviceSetting(j: Journey): TemplateResult {
+  const { device } = j;
+  const choice = j.moving ?? device?.choice ?? 'auto';
+  const absent = !('gpu' in navigator);
+  return html`<label class="setting wide">
+      <span class="label">Compute on</span>
+      <select
+        data-testid=${T.device}
+        .value=${live(choice)}
+        ?disabled=${j.busy || !j.engine || j.moving !== undefined}
+        @change=${(e: Event) => void j.setDevice((e.target as HTMLSelectElement).value as DeviceChoice)}
+      >
+        ${(Object.keys(DEVICES) as DeviceChoice[]).map(
+          (name) => html`<option value=${name} ?selected=${name === choice} ?disabled=${name === 'webgpu' && absent}>
+            ${DEVICES[name]}${name === 'webgpu' && absent ? ' (not in this browser)' : nothing}
+          </option>`,
+        )}
+      </select>
+    </label>
+    <p class="hint device" data-testid=${T.deviceDetail}>
+      ${j.moving ? 'Moving the model…' : device ? deviceDetail(device) : nothing}
+      ${device && !j.moving && !j.busy && GAVE_OUT.has(device.reason)
+        ? html`<button type="button" class="quiet" data-testid=${T.deviceRetry} @click=${() => void j.setDevice(device.choice)}>Try the GPU again</button>`
+        : nothing}
+    </p>`;
+}
+
+/** After these another try may do better; the others would only repeat themselves. */
+const GAVE_OUT: ReadonlySet<DeviceReport['reason']> = new Set(['device_lost', 'device_memory', 'device']);
+
+function deviceDetail({ detail, adapter, cpuMs, gpuMs }: DeviceReport): string {
+  const measured = cpuMs !== null && gpuMs !== null ? ` One block: ${millis(gpuMs)} on the GPU, ${millis(cpuMs)} on the CPU.` : '';
+  return `${detail}${measured}${adapter === null ? '' : ` The GPU is ${adapter}.`}`;
 }
 
 /** The bar that stays in sight: the estimate and Adapt, then how far it is, Pause and Cancel. */
@@ -205,32 +249,32 @@ export function actionBar(j: Journey): TemplateResult {
     ${j.busy && run
       ? html`<div class="action-text">
             <progress max=${run.settings.budget} .value=${run.progress?.evaluations ?? 0} aria-label="Evaluations done"></progress>
-            <span>${run.status === 'paused' ? 'Paused' : run.status === 'cancelling' ? 'Stopping…' : remaining(j)}</span>
+            <span>${run.status === 'paused' ? 'Paused' : remaining(j)}</span>
           </div>
           <button
             type="button"
             class="secondary"
             data-testid=${run.status === 'paused' ? T.resume : T.pause}
-            ?disabled=${run.status === 'cancelling'}
             @click=${() => (run.status === 'paused' ? j.resume() : j.pause())}
           >
             ${run.status === 'paused' ? 'Resume' : 'Pause'}
           </button>
-          <button
-            type="button"
-            class="secondary"
-            data-testid=${T.cancel}
-            aria-disabled=${run.status === 'cancelling' ? 'true' : nothing}
-            @click=${() => j.cancel()}
-          >
-            Cancel
-          </button>`
+          <button type="button" class="secondary" data-testid=${T.cancel} @click=${() => j.cancel()}>Cancel</button>`
       : html`<p class="action-text" data-testid=${T.estimate}>
             ${j.estimate
               ? html`<span>About ${duration(j.estimate.seconds)}</span><span>${bytes(j.estimate.bytes)} of memory</span>`
               : html`<span>${(j.draft?.shots.length ?? 0) === 0 ? 'Needs an example' : 'Estimating…'}</span>`}
           </p>
-          <button type="button" class="primary" data-testid=${T.adapt} ?disabled=${!j.engine || !j.draft} @click=${() => void j.adapt()}>
+          ${j.canGoOn
+            ? html`<button type="button" class="secondary" data-testid=${T.goOn} @click=${() => void j.goOn()}>Go on</button>`
+            : nothing}
+          <button
+            type="button"
+            class="primary"
+            data-testid=${T.adapt}
+            ?disabled=${!(j.engine || j.loading) || !j.draft || j.moving !== undefined}
+            @click=${() => void j.adapt()}
+          >
             ${run ? 'Adapt again' : 'Adapt'}
           </button>`}
   </div>`;

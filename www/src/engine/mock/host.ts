@@ -5,8 +5,9 @@
  * set's indicator plus seeded noise. The search is a random walk. Only its shape resembles the real one.
  */
 import { EngineError } from '../error.ts';
-import type { Candidate, FamilyInfo, HeldOutRow, HistoryPoint, Phase, Prediction, Shot, TaskInfo } from '../protocol.ts';
+import type { DeviceReport, DeviceState, DeviceWish, FamilyInfo, HeldOutRow, Prediction, Shot, TaskInfo } from '../protocol.ts';
 import type { CallContext, Host } from '../serve.ts';
+import { random, search } from './search.ts';
 
 const LEXICON: Record<string, Record<string, string>> = {
   animals: { cat: 'miru', dog: 'tafo', horse: 'benal', bird: 'sipi' },
@@ -52,16 +53,6 @@ const WORDS = [
   ...'the a sees likes carries finds in near old small good happy kind sad bad use say : !'.split(' '),
   ...Object.values(LEXICON).flatMap((l) => Object.values(l)),
 ];
-
-export function random(seed: number): () => number {
-  let s = (seed + 0x9e3779b9) >>> 0;
-  return () => {
-    s = (s + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(s ^ (s >>> 15), 1 | s);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 const apply = (rules: string[], input: string): string =>
   rules.reduce((w, r) => RULES[r]?.(w) ?? w, input.split(/\s+/)).join(' ');
@@ -117,12 +108,38 @@ export interface MockOptions {
   generationMs?: number;
   loadMs?: number;
   failAt?: 'open' | 'adapt';
+  /** What `auto` finds; without one a wish for WebGPU is refused. */
+  gpu?: boolean;
+  /** The generation in which a GPU is lost. */
+  lostIn?: number;
+  /** The generation that never ends, whoever asks it to. */
+  hangsIn?: number;
 }
 
+function deviceFor(wish: DeviceWish, gpu: boolean): DeviceState {
+  if (wish.device === 'webgpu' && !gpu) {
+    throw new EngineError('no_adapter', 'this browser offers no GPU; choose another device');
+  }
+  const kind = gpu && wish.device !== 'cpu' ? 'webgpu' : 'cpu';
+  const asked = wish.device !== 'auto';
+  const device: DeviceReport = {
+    kind,
+    name: `mock (no ${kind === 'webgpu' ? 'GPU' : 'CPU'})`,
+    choice: wish.device,
+    reason: asked ? 'asked' : gpu ? 'measured' : 'no_adapter',
+    detail: asked ? 'It was asked for.' : gpu ? 'The GPU took a block of this model 3.0 times as fast as the CPU.' : 'There is no GPU.',
+    cpuMs: gpu && !asked ? 3 : null,
+    gpuMs: gpu && !asked ? 1 : null,
+    adapter: gpu ? 'mock adapter' : null,
+  };
+  return { device, ...(kind === 'webgpu' ? { tuning: 'mock tuning' } : {}) };
+}
+
+/** What a worker with the model would serve. */
 export function mockHost(options: MockOptions = {}): Host {
   const generationMs = options.generationMs ?? 120;
   const family = MOCK_FAMILY;
-  let record: Record<string, unknown> = {};
+  let state: DeviceState = deviceFor({ device: 'cpu' }, false);
   const wanted = (shots: Shot[]): number[] => {
     const found = family.tasks.find((t) => shots.some((s) => t.shots.some((u) => u.output === s.output)));
     return NAMES.map((name) => (found?.rules.includes(name) ? 1 : 0));
@@ -131,7 +148,7 @@ export function mockHost(options: MockOptions = {}): Host {
     apply(NAMES.filter((_, i) => (weights[i] ?? 0) > 0.6), text);
 
   return {
-    async open(_args, { report, signal }) {
+    async open(wish, { report, signal }) {
       for (let i = 0; i <= 10; i++) {
         if (signal.aborted) throw new EngineError('aborted', 'loading was cancelled');
         if (options.failAt === 'open' && i === 5) {
@@ -140,7 +157,13 @@ export function mockHost(options: MockOptions = {}): Host {
         report({ stage: i < 3 ? 'engine' : i < 7 ? 'base' : 'modules', loaded: i * 400_000, total: 4_000_000 });
         await sleep((options.loadMs ?? 300) / 10);
       }
-      return { family, backend: 'mock (no model)' };
+      state = deviceFor(wish, options.gpu ?? false);
+      return { family, ...state };
+    },
+
+    async setDevice(wish) {
+      state = deviceFor(wish, options.gpu ?? false);
+      return state;
     },
 
     async estimate({ shots, settings }) {
@@ -149,18 +172,10 @@ export function mockHost(options: MockOptions = {}): Host {
       return { seconds: per * settings.budget, secondsPerEvaluation: per, bytes: 48_000_000 };
     },
 
-    async adapt({ shots, settings }, context) {
+    async adapt({ shots, settings, resume }, context) {
       if (options.failAt === 'adapt' || shots.some((s) => s.output === 'fail')) {
         throw new EngineError('shots', 'example 1: the output has a word the model does not know (`fail`); use words from the list');
       }
-      const next = random(settings.seed);
-      const target = wanted(shots);
-      const loss = (w: number[]): number =>
-        0.08 + target.reduce((s, t, i) => s + (t - (w[i] ?? 0)) ** 2, 0) * 0.9 + next() * 0.05;
-      const candidate = (weights: number[]): Candidate => {
-        const l = loss(weights);
-        return { weights, loss: l, objective: l + (0.05 * weights.reduce((s, x) => s + Math.abs(x), 0)) / NAMES.length };
-      };
       let held: Promise<void> | undefined;
       let release: (() => void) | undefined;
       context.onPause = (on) => {
@@ -168,86 +183,22 @@ export function mockHost(options: MockOptions = {}): Host {
         held = on ? new Promise((resolve) => (release = resolve)) : undefined;
       };
       context.signal.addEventListener('abort', () => release?.());
-
-      const began = performance.now();
-      const history: HistoryPoint[] = [];
-      const zero = NAMES.map(() => 0);
-      const unit = (i: number): number[] => NAMES.map((_, j) => (i === j ? 1 : 0));
-      const base = candidate(zero);
-      let best = base;
-      let bestSingle: (Candidate & { index: number }) | null = null;
-      let pass = base;
-      let passed = false;
-      let done = 0;
       let generation = 0;
-      let queue: { phase: Phase; weights: number[]; index?: number }[] = [
-        { phase: 'singles', weights: zero },
-        ...NAMES.map((_, index) => ({ phase: 'singles' as const, weights: unit(index), index })),
-      ];
-      while (done < settings.budget && !context.signal.aborted) {
-        await held;
-        const batch = queue.splice(0, Math.min(16, settings.budget - done));
-        await sleep(generationMs);
-        const points: HistoryPoint[] = [];
-        for (const { phase, weights, index } of batch) {
-          const c = index === undefined && weights === zero ? base : candidate(weights);
-          points.push({ evaluation: ++done, phase, loss: c.loss, objective: c.objective });
-          history.push(...points.slice(-1));
-          if (c.objective < best.objective) best = c;
-          if (index !== undefined && (!bestSingle || c.objective < bestSingle.objective)) bestSingle = { ...c, index };
-          if (phase !== 'search') pass = best;
-        }
-        generation++;
-        const seconds = (performance.now() - began) / 1000;
-        context.report({
-          phase: batch[0]?.phase ?? 'search',
-          generation,
-          evaluations: done,
-          budget: settings.budget,
-          best,
-          base: base.objective,
-          bestSingle: bestSingle && { index: bestSingle.index, objective: bestSingle.objective },
-          points,
-          evaluationsPerSecond: done / seconds,
-          secondsLeft: ((settings.budget - done) * seconds) / done,
-        });
-        if (queue.length === 0) {
-          const from = best.weights;
-          if (!passed) {
-            passed = true;
-            queue = Array.from({ length: 12 }, (_, i) => ({
-              phase: 'pass' as const,
-              weights: from.map((w, j) => Math.max(w, target[j] && i > j / 3 ? 1 : 0)),
-            }));
-          } else {
-            queue = Array.from({ length: 16 }, () => ({
-              phase: 'search' as const,
-              weights: from.map((w) => Math.max(-1.5, Math.min(1.5, w + (next() + next() + next() - 1.5) * 0.2))),
-            }));
-          }
-        }
-      }
-      if (done === 0) throw new EngineError('nothing_evaluated', 'the search has evaluated nothing yet; let it run one generation');
-      const stopReason = context.signal.aborted ? 'cancelled' : 'budget';
-      const outcome = {
-        ...best,
-        objectiveName: settings.objective ?? 'normalised',
-        rule: settings.rule ?? family.rule,
-        seed: settings.seed,
-        budget: settings.budget,
-        evaluations: done,
-        generations: generation,
-        seconds: (performance.now() - began) / 1000,
-        stopReason,
-        base,
-        bestSingle,
-        uniform: candidate(NAMES.map(() => 1 / NAMES.length)),
-        pass,
-        search: passed ? best : null,
-        history,
-      } as const;
-      record = { schema: 1, ...outcome };
-      return outcome;
+      return search(wanted(shots), { rule: family.rule, ...settings }, resume, {
+        async generation() {
+          generation++;
+          if (generation === options.hangsIn) await new Promise(() => undefined);
+          await sleep(generationMs);
+          if (generation !== options.lostIn || state.device.kind === 'cpu') return;
+          const { device } = deviceFor({ device: 'cpu' }, false);
+          const detail = 'The GPU stopped answering, so the CPU has taken over.';
+          state = { device: { ...device, choice: state.device.choice, reason: 'device_lost', detail } };
+          context.moved(state);
+        },
+        report: (progress) => context.report(progress),
+        paused: () => held,
+        aborted: () => context.signal.aborted,
+      });
     },
 
     async evaluate({ rows, candidates }, { report, signal }) {
@@ -289,10 +240,6 @@ export function mockHost(options: MockOptions = {}): Host {
 
     async exportModule() {
       return { name: 'composed.zip', zip: new Uint8Array(new ArrayBuffer(64)) };
-    },
-
-    async runRecord() {
-      return record;
     },
 
     async unknownSpans({ text }) {

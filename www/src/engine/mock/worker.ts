@@ -2,4 +2,4 @@
 import { serve, type Port } from '../serve.ts';
 import { mockHost } from './host.ts';
 
-serve(globalThis as unknown as Port, mockHost());
+serve(globalThis as unknown as Port, mockHost({ gpu: true }));

@@ -1,0 +1,36 @@
+import { describe, expect, it } from 'vitest';
+import { Remembered } from './remembered.ts';
+
+function storage(text: string | null = null) {
+  const kept = { text };
+  return { kept, open: () => ({ getItem: () => kept.text, setItem: (_: string, value: string) => void (kept.text = value) }) };
+}
+
+describe('Remembered', () => {
+  it('has no wish at the first visit, and at the next one that of the last', () => {
+    const { open } = storage();
+    const first = new Remembered(open);
+    expect(first.wish).toEqual({ device: 'auto' });
+    first.keep('webgpu', 'tuned');
+    expect(new Remembered(open).wish).toEqual({ device: 'webgpu', tuning: 'tuned' });
+  });
+
+  it('keeps what it knows of the GPU through a visit on the CPU', () => {
+    const { open } = storage();
+    new Remembered(open).keep('auto', 'tuned');
+    new Remembered(open).keep('cpu', undefined);
+    expect(new Remembered(open).wish).toEqual({ device: 'cpu', tuning: 'tuned' });
+  });
+
+  it.each(['', 'null', '[]', '7', '{"device":"abacus","tuning":7}', '{'])('takes %s for nothing', (text) => {
+    expect(new Remembered(storage(text).open).wish).toEqual({ device: 'auto' });
+  });
+
+  it('does without where storage is refused', () => {
+    const refused = new Remembered(() => {
+      throw new DOMException('no', 'SecurityError');
+    });
+    refused.keep('cpu', undefined);
+    expect(refused.wish).toEqual({ device: 'cpu' });
+  });
+});
