@@ -67,6 +67,14 @@ describe('Journey', () => {
     expect(journey.problems).toEqual([]);
   });
 
+  it('makes the estimate that came due in mid-search', async () => {
+    await vi.waitFor(() => expect(journey.estimate).toBeDefined());
+    const before = journey.estimate?.seconds ?? 0;
+    journey.configure({ budget: 400 });
+    await journey.adapt();
+    await vi.waitFor(() => expect(journey.estimate?.seconds).toBeCloseTo(2 * before), { timeout: 3000 });
+  });
+
   it('survives an error of the engine', async () => {
     journey.editShot(journey.draft!.shots[0]!.key, { output: 'fail' });
     await journey.adapt();

@@ -60,6 +60,8 @@ export class Journey {
   #checking: AbortController | undefined;
   #asking: AbortController | undefined;
   #estimating = 0;
+  /** One was due in mid-search. */
+  #estimateOwed = false;
   #estimateTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** `changed` is called after every change of what the views read. */
@@ -341,6 +343,7 @@ export class Journey {
     } finally {
       clearTimeout(this.#overdue);
       this.#pausable = undefined;
+      if (this.#estimateOwed) this.#estimateSoon();
       this.#changed();
     }
   }
@@ -557,16 +560,21 @@ export class Journey {
   }
 
   async #estimateNow(): Promise<void> {
+    if (this.busy) {
+      this.#estimateOwed = true;
+      return;
+    }
+    this.#estimateOwed = false;
     const ticket = ++this.#estimating;
     const shots = this.#shots();
     let estimate: Estimate | undefined;
-    if (this.engine && shots.length > 0 && !this.busy) {
+    if (this.engine && shots.length > 0) {
       try {
         estimate = await this.engine.estimate({ shots }, this.settings);
       } catch {
         // The same fault is reported, with its remedy, when Adapt is pressed.
       }
-    } else if (this.busy) return;
+    }
     if (ticket !== this.#estimating) return;
     this.estimate = estimate;
     this.#changed();

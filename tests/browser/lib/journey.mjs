@@ -112,3 +112,19 @@ export async function ask(driver, input, milliseconds = 60_000) {
   await driver.waitFor(settled, 'try-composed', milliseconds);
   return { base: await text(driver, 'try-base'), composed: await text(driver, 'try-composed') };
 }
+
+/** Waits until the running search has made so many evaluations; returns how many it has made. */
+export async function evaluations(driver, least, milliseconds = 60_000) {
+  const enough = (least) => {
+    const figure = document.querySelector('lorahub-composer')?.shadowRoot?.querySelector('[data-testid="evaluations"]');
+    return Number(figure?.textContent.split('/')[0].replace(/\D/g, '')) >= least;
+  };
+  await driver.waitFor(enough, least, milliseconds);
+  return Number((await text(driver, 'evaluations')).split('/')[0].replace(/\D/g, ''));
+}
+
+/** The device in use, as the page's first line has it. */
+export async function deviceShown(driver) {
+  const [kind, reason, choice] = await Promise.all(['kind', 'reason', 'choice'].map((name) => attribute(driver, 'backend', `data-${name}`)));
+  return { kind, reason, choice, name: await text(driver, 'backend') };
+}

@@ -1,0 +1,72 @@
+/**
+ * Twenty rounds on the GPU hold no more memory than two: neither the engine's own buffers, nor the browser's GPU
+ * process, which would keep what was dropped but never destroyed.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { ROOT, launch, open } from './lib/browser.mjs';
+import { serve } from './lib/server.mjs';
+
+const MODEL = 'gated';
+const FEW = 2;
+const MANY = 20;
+/** Of the GPU process, which has its own caches. */
+const SHARE = 0.05;
+
+let server;
+let browser;
+before(async () => {
+  server = await serve({ '/pkg/': join(ROOT, 'pkg'), '/golden/': join(ROOT, 'tests/golden'), '/pages/': join(ROOT, 'tests/browser/pages') });
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+
+/** Resident bytes of the GPU process among our own children; only Linux tells them. */
+function gpuProcessBytes() {
+  if (process.platform !== 'linux') return 0;
+  const found = [];
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+      if (!command.includes('--type=gpu-process') || !descends(pid)) continue;
+      found.push(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024);
+    } catch (error) {
+      // A process that ended while we looked.
+      if (error.code !== 'ENOENT' && error.code !== 'ESRCH') throw error;
+    }
+  }
+  assert.equal(found.length, 1, `expected one GPU process, found ${found.length}`);
+  return found[0];
+}
+
+function descends(pid) {
+  for (let at = Number(pid); at > 1; at = Number(/PPid:\s+(\d+)/.exec(readFileSync(`/proc/${at}/status`, 'utf8'))[1])) {
+    if (at === process.pid) return true;
+  }
+  return false;
+}
+
+test('twenty rounds hold what two do', { timeout: 900_000 }, async (t) => {
+  const { page, expectQuiet } = await open(browser);
+  await page.goto(`${server.origin}/pages/worker.html?script=bindings.worker.mjs`);
+  const ask = (message) => page.evaluate((m) => globalThis.ask(m), message);
+  await ask({ method: 'open', model: MODEL });
+  const seen = [];
+  for (let seed = 0; seed < MANY; seed++) {
+    const memory = await ask({ method: 'round', seed, budget: 40 });
+    seen.push({ ...memory, process: gpuProcessBytes() });
+  }
+  const [early, late] = [seen[FEW - 1], seen[MANY - 1]];
+  t.diagnostic(`after ${FEW}: ${JSON.stringify(early)}; after ${MANY}: ${JSON.stringify(late)}`);
+  assert.ok(early.liveBytes > 0 && early.liveBuffers > 0, 'nothing is on the GPU');
+  for (const figure of ['liveBytes', 'liveBuffers']) assert.equal(late[figure], early[figure], figure);
+  assert.ok(late.freeBytes <= early.freeBytes * (1 + SHARE), `kept for reuse: ${late.freeBytes} bytes, ${early.freeBytes} after ${FEW}`);
+  const growth = (late.process - early.process) / Math.max(1, early.process);
+  assert.ok(growth <= SHARE, `the GPU process grew by ${(100 * growth).toFixed(1)} %`);
+  expectQuiet();
+});
