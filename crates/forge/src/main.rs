@@ -9,8 +9,8 @@ use lorahub_composer::Settings;
 use lorahub_forge::ForgeError;
 use lorahub_forge::evaluate::Bench;
 use lorahub_forge::family::{Family, Recipe};
-use lorahub_forge::report::{Results, report};
-use lorahub_forge::target::{DRAWS, development, published};
+use lorahub_forge::report::{Results, report, tables};
+use lorahub_forge::target::{DRAWS, Target, development, published, second};
 
 /// Trains the bundled demo family from a seed.
 #[derive(Parser)]
@@ -53,19 +53,41 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         draws: usize,
     },
-    /// Searches every published target under both rules and writes the table.
+    /// Searches every target of a set under both rules, and prints the tables.
     Eval {
         /// Evaluations of a search.
         #[arg(long, default_value_t = 200)]
         budget: usize,
-        /// Where the results go; runs that are there already are kept.
-        #[arg(long, default_value = "docs/demo-family.json")]
+        /// Which targets.
+        #[arg(long, value_enum, default_value_t = Set::Published)]
+        set: Set,
+        /// Where the results go; runs that are there already are kept. Without it docs/demo-family.json, or
+        /// docs/demo-family-second.json for the second set.
+        #[arg(long)]
+        results: Option<PathBuf>,
+    },
+    /// Prints the tables of results that are there, as docs/demo-family.md has them.
+    Report {
+        /// The results.
+        #[arg(default_value = PUBLISHED_RESULTS)]
         results: PathBuf,
     },
     /// A small family in a temporary folder: every stage in about a minute.
     Miniature,
     /// Checks the family's files against its sums.
     Check,
+}
+
+const PUBLISHED_RESULTS: &str = "docs/demo-family.json";
+const SECOND_RESULTS: &str = "docs/demo-family-second.json";
+
+/// A set of targets.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Set {
+    /// Those that the page offers.
+    Published,
+    /// Those drawn after the published table stood.
+    Second,
 }
 
 fn main() -> ExitCode {
@@ -109,7 +131,17 @@ fn run(cli: &Cli) -> Result<(), ForgeError> {
             println!("{}", report(&runs));
             Ok(())
         }
-        Command::Eval { budget, results } => evaluate(&family, *budget, results),
+        Command::Eval { budget, set, results } => {
+            let (targets, usual) = match set {
+                Set::Published => (published(), PUBLISHED_RESULTS),
+                Set::Second => (second(), SECOND_RESULTS),
+            };
+            evaluate(&family, &targets, *budget, results.as_deref().unwrap_or(usual.as_ref()))
+        }
+        Command::Report { results } => {
+            print!("{}", tables(&Results::read(results)?));
+            Ok(())
+        }
         Command::Miniature => lorahub_forge::miniature::run(&std::env::temp_dir().join("lorahub-miniature"), cli.seed),
         Command::Check => {
             family.check()?;
@@ -124,10 +156,10 @@ fn index(family: &Family, recipe: &Recipe) -> Result<(), ForgeError> {
     family.write_index(recipe, &tasks)
 }
 
-fn evaluate(family: &Family, budget: usize, path: &Path) -> Result<(), ForgeError> {
+fn evaluate(family: &Family, targets: &[Target], budget: usize, path: &Path) -> Result<(), ForgeError> {
     let bench = Bench::load(family)?;
     let mut results = Results::open(path)?;
-    for target in published() {
+    for target in targets {
         for draw in 0..DRAWS {
             for rule in [Rule::Exact, Rule::Reference] {
                 if results.has(&target.id, draw, rule) {
@@ -137,14 +169,11 @@ fn evaluate(family: &Family, budget: usize, path: &Path) -> Result<(), ForgeErro
                     budget,
                     ..Settings::new(rule)
                 };
-                results.runs.push(bench.run_shown(&target, draw, &settings)?);
+                results.runs.push(bench.run_shown(target, draw, &settings)?);
                 results.save(path)?;
             }
         }
     }
-    for rule in [Rule::Exact, Rule::Reference] {
-        let runs: Vec<_> = results.runs.iter().filter(|run| run.rule == rule).cloned().collect();
-        println!("Rule `{rule}`\n\n{}", report(&runs));
-    }
+    print!("{}", tables(&results));
     Ok(())
 }

@@ -21,11 +21,20 @@ impl Results {
     /// What the file holds; nothing if there is none.
     ///
     /// # Errors
-    /// [`ForgeError::Io`], or [`ForgeError::File`] if it holds something else.
+    /// As [`read`](Self::read).
     pub fn open(path: &Path) -> Result<Self, ForgeError> {
-        if !path.is_file() {
-            return Ok(Self::default());
+        if path.is_file() {
+            Self::read(path)
+        } else {
+            Ok(Self::default())
         }
+    }
+
+    /// What the file holds.
+    ///
+    /// # Errors
+    /// [`ForgeError::Io`], or [`ForgeError::File`] if it holds something else.
+    pub fn read(path: &Path) -> Result<Self, ForgeError> {
         let bytes = fs::read(path).map_err(ForgeError::io(path))?;
         serde_json::from_slice(&bytes).map_err(|error| ForgeError::File {
             path: path.to_owned(),
@@ -75,6 +84,16 @@ const DIFFERENCES: [Column; 4] = [
     ("composed - uniform", |run| run.composed_match - run.uniform_match),
     ("composed - pass", |run| run.composed_match - run.pass_match),
 ];
+
+/// Both rules' tables, as `docs/demo-family.md` has them.
+pub fn tables(results: &Results) -> String {
+    let mut text = String::new();
+    for rule in [Rule::Exact, Rule::Reference] {
+        let runs: Vec<Run> = results.runs.iter().filter(|run| run.rule == rule).cloned().collect();
+        text.push_str(&format!("### Rule `{rule}`\n\n{}\n", report(&runs)));
+    }
+    text
+}
 
 /// A Markdown table of mean exact match by target, standard deviation over the draws of shots in brackets; then the means
 /// over targets with 95 % intervals from resampling targets.
