@@ -129,7 +129,9 @@ export class LorahubComposer extends LitElement {
     // Adapt gives way to Pause and Cancel in the same place, and back: a keyboard that was there stays there.
     const root = this.renderRoot as ShadowRoot;
     if (this.#focusInBar && root.activeElement === null) {
-      root.querySelector<HTMLElement>(`[data-testid=${state === 'running' ? T.cancel : T.adapt}]`)?.focus({ preventScroll: true });
+      const heirs = state === 'running' ? [T.cancel] : [T.goOn, T.adapt];
+      const heir = heirs.map((id) => root.querySelector<HTMLElement>(`[data-testid=${id}]`)).find((found) => found !== null);
+      heir?.focus({ preventScroll: true });
     }
   }
 
