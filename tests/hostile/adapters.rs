@@ -349,8 +349,8 @@ fn bad_tensors() -> Vec<BadAdapter> {
     let mut empty = valid();
     empty.tensors.clear();
     vec![
-        file("a torch.save archive for tensors", b"PK\x03\x04\x00\x00\x08\x08\x00\x00".to_vec(), "weights-foreign", &["PyTorch zip archive", "not yet supported", "safe_serialization=True"]),
-        file("a legacy torch.save pickle for tensors", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20".to_vec(), "weights-foreign", &["Python pickle", "not yet supported"]),
+        file("a torch.save archive for tensors", b"PK\x03\x04\x00\x00\x08\x08\x00\x00".to_vec(), "torch-end", &["PyTorch archive", "download it again"]),
+        file("a legacy torch.save pickle for tensors", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20".to_vec(), "weights-foreign", &["Python pickle", "run code"]),
         file("tensors cut short", { let mut bytes = valid().safetensors(); bytes.pop(); bytes }, "weights-data-cut", &["download it again"]),
         case("a value that is not a number", valid().with_tensor(ENC_Q_B, nan), "weights-non-finite", &["SelfAttention.q.lora_B.weight`", "NaN", "index 1", "another checkpoint"]),
         case("no tensors", empty, "tensors-no-tensors", &["0 tensors", "lora_A and lora_B", "save_pretrained"]),

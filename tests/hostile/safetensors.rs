@@ -68,13 +68,13 @@ pub(crate) fn bad_files() -> Vec<BadFile> {
         "a torch.save archive",
         b"PK\x03\x04\x00\x00\x08\x08\x00\x00adapter_model/data.pkl".to_vec(),
         "weights-foreign",
-        &["PyTorch zip archive", "not yet supported", "safe_serialization=True"],
+        &["PyTorch zip archive", "adapters only", "safe_serialization=True"],
     );
     case(
         "a legacy torch.save pickle",
         b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.".to_vec(),
         "weights-foreign",
-        &["Python pickle", "not yet supported", "safetensors.torch.save_file"],
+        &["Python pickle", "run code", "safetensors.torch.save_file"],
     );
     case(
         "a GGUF file",

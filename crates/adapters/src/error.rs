@@ -19,7 +19,7 @@ pub enum AdapterError {
         problem: ConfigError,
     },
     /// A module's weight file cannot be read, or holds values that are not numbers.
-    #[error("adapter `{module}`: adapter_model.safetensors: {problem}")]
+    #[error("adapter `{module}`: adapter_model: {problem}")]
     Weights {
         /// The module's name.
         module: String,

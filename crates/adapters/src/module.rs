@@ -127,7 +127,8 @@ impl Module {
         })
     }
 
-    /// Imports what PEFT's `save_pretrained` wrote: `adapter_config.json` and `adapter_model.safetensors`.
+    /// Imports what PEFT's `save_pretrained` wrote: `adapter_config.json` and `adapter_model.safetensors`
+    /// or, from PEFT before 0.6 (the public LoRAHub modules), `adapter_model.bin`. `weights` is told by its first bytes.
     ///
     /// `name` is what messages call it. With `base`, the linears that the configuration selects in it must be exactly
     /// those with tensors, and every matrix must fit; without, the two files are only checked against each other.
@@ -138,10 +139,10 @@ impl Module {
     pub fn from_peft(
         name: &str,
         config_json: &[u8],
-        safetensors: &[u8],
+        weights: &[u8],
         base: Option<&BaseSpec>,
     ) -> Result<Self, AdapterError> {
-        peft::from_peft(name, config_json, safetensors, base)
+        peft::from_peft(name, config_json, weights, base)
     }
 
     /// The factor `s = alpha / r` of the update `delta W = s B A`.

@@ -2,7 +2,7 @@
 //!
 //! Names out of a file are outside text: messages show them escaped and cut (see [`shown`]).
 
-use crate::ForeignFormat;
+use crate::{ForeignFormat, TorchError};
 
 /// Why a weight file cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum WeightsError {
         /// What the file is.
         format: ForeignFormat,
     },
+    /// The bytes are a PyTorch archive, and cannot be read as one.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
     /// Fewer than the eight bytes of the header length.
     #[error("the file has {found} bytes, but safetensors starts with an 8-byte header length; download it again")]
     TooShort {
@@ -34,7 +37,7 @@ pub enum WeightsError {
         /// The length the file gives.
         header: u64,
         /// Bytes after the length field.
-        found: usize,
+        found: u64,
     },
     /// The header's first byte is not `{`.
     #[error(
@@ -185,7 +188,7 @@ pub enum WeightsError {
         /// Where it ends.
         expected: u64,
         /// Data bytes in the file.
-        found: usize,
+        found: u64,
     },
     /// Data longer than the header says.
     #[error(
@@ -196,7 +199,7 @@ pub enum WeightsError {
         /// Where the last tensor ends.
         expected: u64,
         /// Data bytes in the file.
-        found: usize,
+        found: u64,
     },
     /// The safetensors library refuses what our own checks let pass.
     #[error("the safetensors library refuses the file ({reason}); save the file again")]
@@ -245,6 +248,58 @@ pub enum WeightsError {
         /// The format.
         dtype: &'static str,
     },
+    /// Columns that are not whole blocks of a block format.
+    #[error("{found} columns are not whole blocks of {format}'s {block}; hold this matrix as f16")]
+    BlockColumns {
+        /// The format.
+        format: &'static str,
+        /// Its columns to a block.
+        block: usize,
+        /// Columns given.
+        found: usize,
+    },
+    /// A matrix in a block format whose bytes this machine cannot address.
+    #[error("{rows} rows of {columns} columns as {format} are more bytes than this machine can address")]
+    BlockSize {
+        /// The format.
+        format: &'static str,
+        /// Its rows.
+        rows: usize,
+        /// Its columns.
+        columns: usize,
+    },
+    /// Values or bytes that do not fill a matrix in a block format.
+    #[error("a matrix as {format} has {found} {unit}, expected {expected}; check its shape, or download it again")]
+    BlockLength {
+        /// The format.
+        format: &'static str,
+        /// `values` or `bytes`.
+        unit: &'static str,
+        /// By shape and format.
+        expected: usize,
+        /// Given.
+        found: usize,
+    },
+    /// A value that a block format cannot hold.
+    #[error(
+        "the value {value} at index {index} is outside f16's range, and with it {format}'s; hold this matrix as f32"
+    )]
+    BlockRange {
+        /// The format.
+        format: &'static str,
+        /// The index of the first such value, in row-major order.
+        index: usize,
+        /// The value, as text.
+        value: String,
+    },
+    /// A block whose factor is not a finite number.
+    #[error("block {index} of a matrix as {format} is not finite, expected finite numbers; download the file again")]
+    BlockFactor {
+        /// The format.
+        format: &'static str,
+        /// The first such block, in row-major order.
+        index: usize,
+    },
 }
 
 impl WeightsError {
@@ -252,6 +307,7 @@ impl WeightsError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Foreign { .. } => "weights-foreign",
+            Self::Torch(problem) => problem.code(),
             Self::TooShort { .. } => "weights-too-short",
             Self::HeaderTooLong { .. } => "weights-header-too-long",
             Self::HeaderCut { .. } => "weights-header-cut",
@@ -276,6 +332,11 @@ impl WeightsError {
             Self::NonFinite { .. } => "weights-non-finite",
             Self::OutLength { .. } => "weights-out-length",
             Self::OutRange { .. } => "weights-out-range",
+            Self::BlockColumns { .. } => "weights-block-columns",
+            Self::BlockSize { .. } => "weights-block-size",
+            Self::BlockLength { .. } => "weights-block-length",
+            Self::BlockRange { .. } => "weights-block-range",
+            Self::BlockFactor { .. } => "weights-block-factor",
         }
     }
 }

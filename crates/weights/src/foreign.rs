@@ -8,6 +8,8 @@ pub enum ForeignFormat {
     TorchZip,
     /// A bare pickle: what `torch.save` wrote before, or any other.
     Pickle,
+    /// What PyTorch wrote before pickles of its own, and any other tar archive.
+    Tar,
     /// llama.cpp's format.
     Gguf,
     /// What git checks out in place of a large file when Git LFS is not installed.
@@ -26,6 +28,7 @@ impl ForeignFormat {
             [b'G', b'G', b'U', b'F', ..] => Some(Self::Gguf),
             // Opcode PROTO with a protocol that exists.
             [0x80, 2..=5, ..] => Some(Self::Pickle),
+            _ if bytes.get(257..262) == Some(b"ustar") => Some(Self::Tar),
             _ if bytes.starts_with(b"version https://git-lfs") => Some(Self::LfsPointer),
             _ if html
                 .iter()
@@ -42,6 +45,7 @@ impl ForeignFormat {
         match self {
             Self::TorchZip => "a PyTorch zip archive (`.bin` or `.pt`)",
             Self::Pickle => "a Python pickle (`.bin` or `.pt`)",
+            Self::Tar => "a tar archive (an early PyTorch file, or any other)",
             Self::Gguf => "a GGUF file",
             Self::LfsPointer => "a Git LFS pointer",
             Self::Html => "a web page",
@@ -51,9 +55,13 @@ impl ForeignFormat {
     /// What to do about it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::TorchZip | Self::Pickle => {
-                "PyTorch files are not yet supported: load it in Python and save it with safetensors.torch.save_file, \
-                 or in PEFT with save_pretrained(..., safe_serialization=True)"
+            Self::TorchZip => {
+                "PyTorch archives are read for adapters only: load it in Python and save it with \
+                 safetensors.torch.save_file, or with save_pretrained(..., safe_serialization=True)"
+            }
+            Self::Pickle | Self::Tar => {
+                "such files can run code and are never read: load it in Python, if you trust it, and save it with \
+                 safetensors.torch.save_file or, in PyTorch 1.6 or later, with torch.save"
             }
             Self::Gguf => "GGUF is not yet supported: use the model's safetensors files",
             Self::LfsPointer => "fetch the file itself with `git lfs pull`",
@@ -68,7 +76,9 @@ mod tests {
 
     #[test]
     fn formats_are_told_by_their_first_bytes() {
-        let cases: [(&[u8], Option<F>); 11] = [
+        let tar = [vec![b'a'; 257], b"ustar\x0000".to_vec()].concat();
+        let cases: [(&[u8], Option<F>); 12] = [
+            (&tar, Some(F::Tar)),
             (b"PK\x03\x04\x00\x00", Some(F::TorchZip)),
             (b"PK\x05\x06", Some(F::TorchZip)),
             (

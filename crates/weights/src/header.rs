@@ -14,7 +14,9 @@ use crate::json::{self, Pairs};
 use crate::{Dtype, ForeignFormat, Limits, WeightsError};
 
 /// Bytes of the length field in front of the header.
-const LENGTH_FIELD: usize = 8;
+pub(crate) const LENGTH_FIELD: usize = 8;
+/// Bytes by which a foreign format is told; a tar archive shows itself last.
+const DETECTION: usize = 512;
 const METADATA: &str = "__metadata__";
 
 /// Where one tensor lies in the data part.
@@ -22,8 +24,9 @@ const METADATA: &str = "__metadata__";
 pub(crate) struct Entry {
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+    /// `u64`, because a file that is read in parts may be larger than the memory can be.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 /// A checked header: its entries tile the data part exactly.
@@ -78,19 +81,27 @@ impl<'de> Deserialize<'de> for RawHeader {
     }
 }
 
-/// Reads and checks the header of the file `bytes`.
-pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Header, WeightsError> {
-    let detected = ForeignFormat::detect(bytes).map(|format| WeightsError::Foreign { format });
+/// The length of the header, by the first bytes of a file of `file` bytes, of which `bytes` are at hand.
+///
+/// `None` if those are too few to say.
+pub(crate) fn length(bytes: &[u8], file: u64, limits: &Limits) -> Result<Option<usize>, WeightsError> {
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_FIELD>() else {
+        if bytes.len() as u64 != file {
+            return Ok(None);
+        }
+        let detected = ForeignFormat::detect(bytes).map(|format| WeightsError::Foreign { format });
         return Err(detected.unwrap_or(WeightsError::TooShort { found: bytes.len() }));
     };
+    if bytes.len() < DETECTION && (bytes.len() as u64) < file {
+        return Ok(None);
+    }
     let length = u64::from_le_bytes(*length);
     // The length of a short header can look like a pickle's first bytes; such a file is called a pickle only if it
     // cannot be safetensors.
-    if let Some(error) = detected
+    if let Some(format) = ForeignFormat::detect(bytes)
         && (rest.first() != Some(&b'{') || length > limits.header_bytes as u64)
     {
-        return Err(error);
+        return Err(WeightsError::Foreign { format });
     }
     let header = usize::try_from(length)
         .ok()
@@ -99,12 +110,24 @@ pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Header, WeightsErro
             found: length,
             limit: limits.header_bytes,
         })?;
-    let Some((json, data)) = rest.split_at_checked(header) else {
-        return Err(WeightsError::HeaderCut {
-            header: length,
-            found: rest.len(),
-        });
+    let found = file.saturating_sub(LENGTH_FIELD as u64);
+    if length > found {
+        return Err(WeightsError::HeaderCut { header: length, found });
+    }
+    Ok(Some(header))
+}
+
+/// Reads and checks the header of a file of `file` bytes, which `bytes` start with.
+pub(crate) fn parse(bytes: &[u8], file: u64, limits: &Limits) -> Result<Header, WeightsError> {
+    let cut = WeightsError::HeaderCut {
+        header: 0,
+        found: bytes.len() as u64,
     };
+    let header = length(bytes, file, limits)?.ok_or_else(|| cut.clone())?;
+    let json = bytes
+        .get(LENGTH_FIELD..)
+        .and_then(|rest| rest.get(..header))
+        .ok_or(cut)?;
     match json.first() {
         Some(b'{') => {}
         Some(&found) => return Err(WeightsError::HeaderStart { found }),
@@ -117,12 +140,13 @@ pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<Header, WeightsErro
     let raw: RawHeader = serde_json::from_slice(json).map_err(|e| WeightsError::HeaderJson {
         reason: json::shown_reason(&e),
     })?;
+    let data = LENGTH_FIELD + header;
     let metadata = check_metadata(raw.metadata, limits)?;
-    let tensors = check_tensors(raw.tensors, data.len(), limits)?;
+    let tensors = check_tensors(raw.tensors, file.saturating_sub(data as u64), limits)?;
     Ok(Header {
         tensors,
         metadata,
-        data: LENGTH_FIELD + header,
+        data,
     })
 }
 
@@ -155,7 +179,7 @@ fn check_metadata(raw: Vec<Pairs<String>>, limits: &Limits) -> Result<BTreeMap<S
 
 fn check_tensors(
     raw: Vec<(String, RawEntry)>,
-    data_len: usize,
+    data_len: u64,
     limits: &Limits,
 ) -> Result<BTreeMap<String, Entry>, WeightsError> {
     if raw.len() > limits.tensors {
@@ -178,7 +202,7 @@ fn check_tensors(
     // Tensors without values come before the one that starts where they lie.
     checked.sort_by_key(|(_, x)| (x.start, x.end));
     let mut expected = 0;
-    for (name, CheckedEntry { start, end, .. }) in &checked {
+    for (name, Entry { start, end, .. }) in &checked {
         let (name, found) = (name.clone(), *start);
         if found < expected {
             return Err(WeightsError::Overlap { name, expected, found });
@@ -186,7 +210,7 @@ fn check_tensors(
         if found > expected {
             return Err(WeightsError::Hole { name, expected, found });
         }
-        if usize::try_from(*end).map_or(true, |end| end > data_len) {
+        if *end > data_len {
             return Err(WeightsError::DataCut {
                 name,
                 expected: *end,
@@ -195,36 +219,13 @@ fn check_tensors(
         }
         expected = *end;
     }
-    if expected < data_len as u64 {
+    if expected < data_len {
         return Err(WeightsError::Trailing {
             expected,
             found: data_len,
         });
     }
-    // Both ends are at most `data_len`, which is a usize.
-    let entry = |CheckedEntry {
-                     dtype,
-                     shape,
-                     start,
-                     end,
-                 }| Entry {
-        dtype,
-        shape,
-        start: start as usize,
-        end: end as usize,
-    };
-    Ok(checked
-        .into_iter()
-        .map(|(name, checked)| (name, entry(checked)))
-        .collect())
-}
-
-/// An entry that is right in itself; its place among the others is not checked yet.
-struct CheckedEntry {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    start: u64,
-    end: u64,
+    Ok(checked.into_iter().collect())
 }
 
 /// Names are printed, compared and looked up: spaces, controls and look-alike letters have no use there.
@@ -245,7 +246,7 @@ pub(crate) fn check_name(name: &str, limits: &Limits) -> Result<(), WeightsError
     })
 }
 
-fn check_entry(name: &str, raw: RawEntry, limits: &Limits) -> Result<CheckedEntry, WeightsError> {
+fn check_entry(name: &str, raw: RawEntry, limits: &Limits) -> Result<Entry, WeightsError> {
     let RawEntry {
         dtype,
         shape,
@@ -288,7 +289,7 @@ fn check_entry(name: &str, raw: RawEntry, limits: &Limits) -> Result<CheckedEntr
             found: range,
         });
     }
-    Ok(CheckedEntry {
+    Ok(Entry {
         dtype,
         shape: dims,
         start,

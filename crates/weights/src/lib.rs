@@ -1,4 +1,4 @@
-//! Safe reading and writing of weight files: safetensors from bytes that anyone may have made.
+//! Safe reading and writing of weight files: safetensors and PyTorch archives from bytes that anyone may have made.
 //!
 //! What it is not: a model, a tensor library, or a downloader. Bytes come in, `f32` values with names and
 //! shapes go out, and every way in which bytes can be wrong is a [`WeightsError`]. Nothing here panics on
@@ -6,16 +6,21 @@
 
 mod dtype;
 mod error;
+mod file;
 mod foreign;
 mod header;
 pub mod json;
+pub mod quant;
 mod safetensors;
+mod torch;
 mod write;
 
 pub use dtype::Dtype;
 pub use error::{WeightsError, shown};
+pub use file::WeightFile;
 pub use foreign::ForeignFormat;
 pub use safetensors::{Limits, SafeTensors};
+pub use torch::{TorchArchive, TorchError};
 pub use write::{TensorOut, TensorPlan, safetensors_size, write_safetensors};
 
 /// The SHA-256 of `bytes` as 64 lower-case hexadecimal digits.

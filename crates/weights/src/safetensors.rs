@@ -57,7 +57,7 @@ impl<'a> SafeTensors<'a> {
     /// # Errors
     /// [`WeightsError::Foreign`] for another format that is recognised, else the variant that names the fault.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Self, WeightsError> {
-        let header = header::parse(bytes, limits)?;
+        let header = header::parse(bytes, bytes.len() as u64, limits)?;
         ::safetensors::SafeTensors::read_metadata(bytes).map_err(|error| WeightsError::Refused {
             reason: error.to_string(),
         })?;
@@ -113,23 +113,11 @@ impl<'a> SafeTensors<'a> {
     pub fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         let entry = self.entry(name)?;
         // `header::parse` checked the range against the data; an empty slice could only be an empty tensor.
-        let bytes = self.data.get(entry.start..entry.end).unwrap_or_default();
-        let values = decode(bytes, entry.dtype);
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(index) => {
-                let value = match values[index] {
-                    value if value.is_nan() => "NaN",
-                    value if value > 0.0 => "inf",
-                    _ => "-inf",
-                };
-                Err(WeightsError::NonFinite {
-                    name: name.to_owned(),
-                    index,
-                    value,
-                })
-            }
-        }
+        let bytes = self
+            .data
+            .get(entry.start as usize..entry.end as usize)
+            .unwrap_or_default();
+        decode_finite(name, bytes, entry.dtype)
     }
 
     /// The file's free text (`__metadata__`). It is outside text: show it as text only.
@@ -144,11 +132,40 @@ impl<'a> SafeTensors<'a> {
     }
 }
 
-/// Little-endian stored values as `f32`. The bytes may start at any address.
-fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+/// Little-endian stored values as `f32`, all of them finite.
+pub(crate) fn decode_finite(name: &str, bytes: &[u8], dtype: Dtype) -> Result<Vec<f32>, WeightsError> {
+    let mut values = Vec::with_capacity(bytes.len() / dtype.size());
+    decode(bytes, dtype, &mut values);
+    check_finite(name, &values)?;
+    Ok(values)
+}
+
+/// Refuses NaN and infinities among the values of the tensor `name`.
+pub(crate) fn check_finite(name: &str, values: &[f32]) -> Result<(), WeightsError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => {
+            let value = match values[index] {
+                value if value.is_nan() => "NaN",
+                value if value > 0.0 => "inf",
+                _ => "-inf",
+            };
+            Err(WeightsError::NonFinite {
+                name: name.to_owned(),
+                index,
+                value,
+            })
+        }
+    }
+}
+
+/// Appends little-endian stored values as `f32`. The bytes may start at any address.
+pub(crate) fn decode(bytes: &[u8], dtype: Dtype, out: &mut Vec<f32>) {
     // Conversion in blocks, because the library's vector code needs slices of the half type.
     const BLOCK: usize = 4096;
-    let mut values = vec![0.0; bytes.len() / dtype.size()];
+    let first = out.len();
+    out.resize(first + bytes.len() / dtype.size(), 0.0);
+    let values = &mut out[first..];
     match dtype {
         Dtype::F32 => {
             for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -172,5 +189,4 @@ fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
             }
         }
     }
-    values
 }

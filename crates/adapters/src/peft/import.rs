@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lorahub_weights::{Limits, SafeTensors, WeightsError, sha256_hex, shown};
+use lorahub_weights::{Limits, WeightFile, WeightsError, sha256_hex, shown};
 
 use super::keys::{self, Matrix};
 use super::{ConfigError, TensorsError, config};
@@ -37,10 +37,10 @@ impl From<WeightsError> for Problem {
 pub(crate) fn from_peft(
     name: &str,
     config_json: &[u8],
-    safetensors: &[u8],
+    weights: &[u8],
     base: Option<&BaseSpec>,
 ) -> Result<Module, AdapterError> {
-    import(name, config_json, safetensors, base).map_err(|problem| {
+    import(name, config_json, weights, base).map_err(|problem| {
         let module = name.to_owned();
         match problem {
             Problem::Config(problem) => AdapterError::Config { module, problem },
@@ -50,9 +50,9 @@ pub(crate) fn from_peft(
     })
 }
 
-fn import(name: &str, config_json: &[u8], safetensors: &[u8], base: Option<&BaseSpec>) -> Result<Module, Problem> {
+fn import(name: &str, config_json: &[u8], weights: &[u8], base: Option<&BaseSpec>) -> Result<Module, Problem> {
     let config = config::parse(config_json)?;
-    let file = SafeTensors::parse(safetensors, &Limits::ADAPTER)?;
+    let file = WeightFile::parse(weights, &Limits::ADAPTER)?;
     let keys = pair_keys(&file)?;
     if let Some(base) = base {
         check_base_name(&config, base)?;
@@ -74,12 +74,12 @@ fn import(name: &str, config_json: &[u8], safetensors: &[u8], base: Option<&Base
         base_model: config.base_model,
         base_revision: config.base_revision,
         pairs,
-        sha256: Some(sha256_hex(safetensors)),
+        sha256: Some(sha256_hex(weights)),
     })
 }
 
 /// The keys of `A` and `B` by target path.
-fn pair_keys<'f>(file: &'f SafeTensors<'_>) -> Result<BTreeMap<&'f str, (&'f str, &'f str)>, TensorsError> {
+fn pair_keys<'f>(file: &'f WeightFile<'_>) -> Result<BTreeMap<&'f str, (&'f str, &'f str)>, TensorsError> {
     let mut found: BTreeMap<&str, BTreeMap<Matrix, &str>> = BTreeMap::new();
     let (mut with, mut without) = (None, None);
     for key in file.names() {
@@ -174,7 +174,7 @@ impl Size {
 }
 
 fn read_pair(
-    file: &SafeTensors<'_>,
+    file: &WeightFile<'_>,
     config: &config::Config,
     path: &str,
     (key_a, key_b): (&str, &str),
@@ -220,7 +220,7 @@ fn read_pair(
     })
 }
 
-fn matrix_shape(file: &SafeTensors<'_>, key: &str) -> Result<[usize; 2], Problem> {
+fn matrix_shape(file: &WeightFile<'_>, key: &str) -> Result<[usize; 2], Problem> {
     let shape = file.shape(key)?;
     match shape {
         [rows, columns] if *rows > 0 && *columns > 0 => Ok([*rows, *columns]),
