@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lorahub_adapters::Bank;
-use lorahub_composer::Shot;
-use lorahub_t5::{Engine, Model, ModelFiles};
-use lorahub_tensor::Cpu;
+use lorahub_composer::{Clock as _, Shot};
+use lorahub_devices::{DeviceChoice, Hook, Request, open};
+use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, T5Error};
 
-use crate::args::{BackendName, BaseArgs};
+use crate::args::BaseArgs;
 use crate::error::CliError;
 use crate::files::{FolderKind, JSON_BYTES, WEIGHTS_BYTES, name_of, read_part};
-use crate::output::warn;
+use crate::output::{Watch, say, warn};
 
 /// The layout of a base.
 pub(crate) const BASE: FolderKind = FolderKind {
@@ -41,7 +43,7 @@ pub(crate) const BASE: FolderKind = FolderKind {
 /// A base model on its device.
 pub(crate) struct Base {
     /// The model.
-    pub(crate) model: Rc<Model<Cpu>>,
+    pub(crate) model: Rc<dyn AnyModel>,
     /// What records call it.
     pub(crate) id: String,
     /// Where it came from.
@@ -52,18 +54,30 @@ impl Base {
     /// Loads a base on the backend asked for.
     ///
     /// # Errors
-    /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Base`].
+    /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Base`], [`CliError::Model`] where the device asked
+    /// for cannot be used.
     pub(crate) fn load(arguments: &BaseArgs) -> Result<Self, CliError> {
-        match arguments.backend {
-            BackendName::Cpu => Self::load_on(Cpu::new(), &arguments.base),
-        }
+        Self::load_on(&arguments.base, arguments.backend.into(), None)
     }
 
-    /// Loads a base on this device.
+    /// Loads a base on the CPU.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub(crate) fn load_on(device: Cpu, folder: &Path) -> Result<Self, CliError> {
+    pub(crate) fn load_on_cpu(folder: &Path) -> Result<Self, CliError> {
+        Self::load_on(folder, DeviceChoice::Cpu, None)
+    }
+
+    /// Loads a base; with `stop` the device ends in the middle of a generation when the flag is raised. Says which
+    /// device it is unless it is the plain choice.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) fn load_on(
+        folder: &Path,
+        choice: DeviceChoice,
+        stop: Option<&Arc<AtomicBool>>,
+    ) -> Result<Self, CliError> {
         let config = read_part(BASE, folder, "config.json", JSON_BYTES)?;
         let tokenizer = read_part(BASE, folder, "tokenizer.json", JSON_BYTES)?;
         let weights = read_part(BASE, folder, "model.safetensors", WEIGHTS_BYTES)?;
@@ -72,12 +86,31 @@ impl Base {
             tokenizer: &tokenizer,
             weights: &weights,
         };
-        let model = pollster::block_on(Model::load(Rc::new(device), files)).map_err(|source| CliError::Base {
+        let of_base = |source: T5Error| CliError::Base {
             folder: folder.to_owned(),
             source: Box::new(source),
-        })?;
+        };
+        let hook = stop.map(|stop| -> Hook {
+            let stop = stop.clone();
+            Rc::new(move || {
+                let go_on = !stop.load(Ordering::Relaxed);
+                Box::pin(std::future::ready(go_on))
+            })
+        });
+        let clock = Watch::start();
+        let request = Request {
+            choice,
+            tuning: None,
+            seconds: &|| clock.seconds(),
+            hook,
+        };
+        let parsed = Config::from_json(&config).map_err(of_base)?;
+        let opened = pollster::block_on(open(request, &parsed))?;
+        if choice != DeviceChoice::Cpu {
+            say(&format!("{}: {}", opened.report.name, opened.report.detail));
+        }
         Ok(Self {
-            model: Rc::new(model),
+            model: pollster::block_on(opened.device.load(files)).map_err(of_base)?,
             id: name_of(folder),
             folder: folder.to_owned(),
         })
@@ -87,7 +120,12 @@ impl Base {
     ///
     /// # Errors
     /// [`CliError::Model`].
-    pub(crate) fn engine(&self, bank: Option<&Bank>, shots: &[Shot], rows: &Path) -> Result<Engine<Cpu>, CliError> {
+    pub(crate) fn engine(
+        &self,
+        bank: Option<&Bank>,
+        shots: &[Shot],
+        rows: &Path,
+    ) -> Result<Box<dyn AnyEngine>, CliError> {
         let engine = self.model.engine(bank, shots)?;
         for row in engine.truncated() {
             warn(&format!(

@@ -124,7 +124,7 @@ pub(crate) enum CliError {
     Weights(#[from] WeightsError),
     /// The model failed.
     #[error(transparent)]
-    Model(#[source] Box<T5Error>),
+    Model(Box<T5Error>),
     /// Rows, settings or the search.
     #[error(transparent)]
     Composer(#[from] ComposerError),

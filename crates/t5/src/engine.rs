@@ -11,7 +11,7 @@ use lorahub_weights::{Limits, SafeTensors, sha256_hex};
 use crate::estimate::Cost;
 use crate::generate::greedy;
 use crate::load::{HEAD, check_file};
-use crate::{Adapter, Config, Modules, Prepared, T5, T5Error, Tokenizer};
+use crate::{Adapter, Config, Modules, OnToken, Prepared, T5, T5Error, Tokenizer};
 
 /// The three files of a base model, as bytes.
 #[derive(Clone, Copy, Debug)]
@@ -274,7 +274,7 @@ impl<B: Backend> Engine<B> {
         weights: &[f64],
         input: &str,
         max_new_tokens: usize,
-        on_token: &mut dyn FnMut(&str, &[u32]) -> ControlFlow<()>,
+        on_token: &mut OnToken<'_>,
     ) -> Result<Generation, T5Error> {
         let adapter = self.modules.compose(&self.model.t5, &[weights])?;
         let tokenizer = &self.model.tokenizer;

@@ -9,6 +9,7 @@
 //!
 //! This crate does no I/O: files come as bytes.
 
+mod any;
 mod buckets;
 mod config;
 mod engine;
@@ -16,16 +17,19 @@ mod error;
 mod estimate;
 mod generate;
 mod load;
+mod measure;
 mod model;
 mod modules;
 mod tokenizer;
 
+pub use any::{AnyEngine, AnyModel, ModelFuture, OnToken};
 pub use config::{Activation, Config};
 pub use engine::{Engine, Model, ModelFiles};
 pub use error::T5Error;
 pub use estimate::{Cost, Product};
 pub use generate::Decode;
 pub use load::{HEAD, SHARED, WeightSource, expected_tensors};
+pub use measure::block_seconds;
 pub use model::{Adapter, Prepared, T5};
 pub use modules::Modules;
 pub use tokenizer::{MAX_TOKENS, Tokenizer};

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use lorahub_adapters::Rule;
 use lorahub_composer::{
-    BaseRef, Clock, Evaluator as _, HeldOut, HeldOutSettings, ModuleRef, Objective, Outcome, Progress, RunInputs,
-    RunRecord, Session, Settings, Shot, Step, evaluate_held_out, shots_bytes,
+    BaseRef, Checkpoint, Clock, HeldOut, HeldOutSettings, ModuleRef, Objective, Outcome, RunInputs, RunRecord, Session,
+    Settings, Shot, Step, evaluate_held_out, shots_bytes,
 };
 use lorahub_weights::sha256_hex;
 use wasm_bindgen::JsCast as _;
@@ -17,7 +17,7 @@ use web_sys::AbortSignal;
 use crate::Composer;
 use crate::error::Failure;
 use crate::turns::{Signal, seconds};
-use crate::types::{AdaptSettings, from_js, rule, to_js};
+use crate::types::{AdaptSettings, Report, from_js, rule, to_js};
 
 /// The browser's clock.
 struct Watch;
@@ -33,11 +33,13 @@ impl Composer {
     /// Searches for the weights that compose the modules for these shots. `onProgress` is called after every generation;
     /// where it returns a promise, the search waits for it, which is how to pause.
     ///
-    /// An aborted search returns the best so far, with `stopReason` `cancelled`.
+    /// An aborted search returns the best so far, with `stopReason` `cancelled`. With `resume` it goes on from a
+    /// checkpoint; if the signal is aborted already, that evaluates nothing and returns what the checkpoint has.
     ///
     /// # Errors
-    /// `shots`, `settings` and the like for arguments out of range; `nothing_evaluated` when aborted before the first
-    /// generation; those of the modules and the device.
+    /// `shots`, `settings` and the like for arguments out of range; `state` or `other_run` for a checkpoint that is none,
+    /// or of a search over something else; `nothing_evaluated` when aborted before the first generation; those of the
+    /// modules and the device.
     #[wasm_bindgen(unchecked_return_type = "Outcome")]
     pub async fn adapt(
         &self,
@@ -111,6 +113,52 @@ impl Composer {
         signal: Signal,
         on_progress: Option<&js_sys::Function>,
     ) -> Result<Outcome, Failure> {
+        let inputs = self.inputs(&shots);
+        let mut session = match &settings.resume {
+            Some(json) => {
+                let saved = Checkpoint::from_json(json.as_bytes())?;
+                saved.check(&inputs)?;
+                Session::resume(saved.session)?
+            }
+            None => self.session(&settings)?,
+        };
+        let engine = self.engine_with(session.settings().rule, &shots)?;
+        loop {
+            if signal.aborted() {
+                session.cancel();
+            }
+            let step = {
+                let turn = self.turns.take(&signal).await;
+                let step = session.step(&*engine, &Watch).await.map_err(Failure::from);
+                // Short generations have no checkpoint that is due, and messages must be read all the same.
+                turn.rest().await;
+                step
+            };
+            match step {
+                Ok(Step::Progress(progress)) => {
+                    let checkpoint = Checkpoint::new(inputs.clone(), session.state()).to_json()?;
+                    let checkpoint = String::from_utf8_lossy(&checkpoint);
+                    let report = Report {
+                        progress: &progress,
+                        checkpoint: &checkpoint,
+                    };
+                    tell(on_progress, &report).await?;
+                }
+                Ok(Step::Done { .. }) => break,
+                // Stopped inside a generation: the session is as before it, and the next step ends it.
+                Err(failure) if failure.code() == "cancelled" && signal.aborted() => session.cancel(),
+                Err(failure) => return Err(failure),
+            }
+        }
+        let outcome = session.outcome()?;
+        let program = concat!("lorahub-web ", env!("CARGO_PKG_VERSION"));
+        let record = RunRecord::new(program, outcome.clone(), session.settings(), inputs, self.backend());
+        self.record.replace(Some(record));
+        Ok(outcome)
+    }
+
+    /// A new search.
+    fn session(&self, settings: &AdaptSettings) -> Result<Session, Failure> {
         let rule = settings.rule.unwrap_or(Rule::Exact);
         let settings = Settings {
             objective: match settings.objective {
@@ -121,33 +169,7 @@ impl Composer {
             seed: settings.seed,
             ..Settings::new(rule)
         };
-        let engine = self.engine_with(rule, &shots)?;
-        let mut session = Session::new(settings, engine.modules())?;
-        loop {
-            if signal.aborted() {
-                session.cancel();
-            }
-            let step = {
-                let turn = self.turns.take(&signal).await;
-                let step = session.step(&engine, &Watch).await.map_err(Failure::from);
-                // Short generations have no checkpoint that is due, and messages must be read all the same.
-                turn.rest().await;
-                step
-            };
-            match step {
-                Ok(Step::Progress(progress)) => tell(on_progress, &progress).await?,
-                Ok(Step::Done { .. }) => break,
-                // Stopped inside a generation: the session is as before it, and the next step ends it.
-                Err(failure) if failure.code() == "cancelled" && signal.aborted() => session.cancel(),
-                Err(failure) => return Err(failure),
-            }
-        }
-        let outcome = session.outcome()?;
-        let program = concat!("lorahub-web ", env!("CARGO_PKG_VERSION"));
-        let inputs = self.inputs(&shots);
-        let record = RunRecord::new(program, outcome.clone(), session.settings(), inputs, self.backend());
-        self.record.replace(Some(record));
-        Ok(outcome)
+        Ok(Session::new(settings, self.modules.borrow().len())?)
     }
 
     /// What a run on these shots is about.
@@ -194,11 +216,11 @@ impl Composer {
 
 /// Reports to a listener and waits for what it returns. A listener that throws, or whose promise is rejected, is at fault
 /// itself; the search goes on.
-async fn tell(listener: Option<&js_sys::Function>, progress: &Progress) -> Result<(), Failure> {
+async fn tell(listener: Option<&js_sys::Function>, report: &Report<'_>) -> Result<(), Failure> {
     let Some(listener) = listener else {
         return Ok(());
     };
-    if let Ok(returned) = listener.call1(&JsValue::UNDEFINED, &to_js(progress)?)
+    if let Ok(returned) = listener.call1(&JsValue::UNDEFINED, &to_js(report)?)
         && let Ok(promise) = returned.dyn_into::<js_sys::Promise>()
     {
         let _ = JsFuture::from(promise).await;

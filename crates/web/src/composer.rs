@@ -5,14 +5,16 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use lorahub_adapters::{Bank, Composition, Module, Provenance, Rule, compose, export};
-use lorahub_composer::{Candidate, ComposerError, Evaluator as _, Objective, RunRecord, Shot, ShotLosses};
-use lorahub_t5::{Engine, Model, ModelFiles, expected_tensors};
-use lorahub_tensor::Cpu;
+use lorahub_composer::{Candidate, ComposerError, Objective, RunRecord, Shot, ShotLosses};
+use lorahub_devices::{Device, DeviceReport, Opened, Request, open};
+use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, expected_tensors};
 use wasm_bindgen::prelude::*;
 
 use crate::error::Failure;
 use crate::turns::{Signal, Turns, seconds};
-use crate::types::{AdaptSettings, BaseFacts, Estimate, ModuleFacts, Score, from_js, rule, to_js};
+use crate::types::{
+    AdaptSettings, BaseFacts, DeviceMemory, Estimate, LoadOptions, ModuleFacts, Score, from_js, optional_from_js, rule, to_js,
+};
 use crate::words::{unknown_words, words};
 
 /// Tokens that a generation may have, unless the caller says otherwise.
@@ -32,24 +34,42 @@ fn heap_bytes() -> f64 {
 #[wasm_bindgen]
 pub struct Composer {
     pub(crate) turns: Rc<Turns>,
-    pub(crate) model: Rc<Model<Cpu>>,
+    pub(crate) model: Rc<dyn AnyModel>,
+    device: Device,
+    report: DeviceReport,
+    tuning: Option<String>,
     pub(crate) base_id: String,
     words: Vec<String>,
     pub(crate) modules: RefCell<Vec<Module>>,
     /// The modules on the device without shots, by rule: for generation and evaluation.
-    engines: RefCell<Vec<(Rule, Rc<Engine<Cpu>>)>>,
+    engines: RefCell<Vec<(Rule, Rc<dyn AnyEngine>)>>,
     pub(crate) record: RefCell<Option<RunRecord>>,
 }
 
 #[wasm_bindgen]
 impl Composer {
-    /// Loads a base model from the bytes of `config.json`, `tokenizer.json` and `model.safetensors`; `id` is what run
-    /// records call it.
+    /// Loads a base model from the bytes of `config.json`, `tokenizer.json` and `model.safetensors`, on the device that
+    /// the options ask for; `id` is what run records call it.
+    ///
+    /// A device that fails later is not replaced here: the call fails with the device's code, and a new composer on the
+    /// CPU can go on, from the last checkpoint where it was a search.
     ///
     /// # Errors
-    /// `base_config`, `base_tokenizer` or `base_weights` for a file that is not what it should be.
-    pub async fn load(id: String, config: Vec<u8>, tokenizer: Vec<u8>, weights: Vec<u8>) -> Result<Composer, JsValue> {
-        Ok(Self::load_files(id, &config, &tokenizer, &weights).await?)
+    /// `base_config`, `base_tokenizer` or `base_weights` for a file that is not what it should be; with `webgpu`
+    /// `no_adapter`, `adapter_too_small`, `self_test`, `device_memory`, `device_lost` or `device`.
+    pub async fn load(
+        id: String,
+        config: Vec<u8>,
+        tokenizer: Vec<u8>,
+        weights: Vec<u8>,
+        #[wasm_bindgen(unchecked_optional_param_type = "LoadOptions")] options: JsValue,
+    ) -> Result<Composer, JsValue> {
+        let files = ModelFiles {
+            config: &config,
+            tokenizer: &tokenizer,
+            weights: &weights,
+        };
+        Ok(Self::load_files(id, files, optional_from_js(options)?).await?)
     }
 
     /// Adds one module (a base without modules scores and answers as well), from the bytes of `adapter_config.json` and `adapter_model.safetensors`. All modules must be
@@ -82,8 +102,31 @@ impl Composer {
     /// The name of what computes.
     #[wasm_bindgen(getter)]
     pub fn backend(&self) -> String {
-        use lorahub_tensor::Backend as _;
-        self.model.t5().backend().name()
+        self.model.backend()
+    }
+
+    /// What computes, and why.
+    ///
+    /// # Errors
+    /// None in practice: a conversion of plain values.
+    #[wasm_bindgen(getter, unchecked_return_type = "DeviceReport")]
+    pub fn device(&self) -> Result<JsValue, JsValue> {
+        Ok(to_js(&self.report)?)
+    }
+
+    /// What the measurement of the GPU's kernels found: give it to the next `load`, and that is spared.
+    #[wasm_bindgen(getter)]
+    pub fn tuning(&self) -> Option<String> {
+        self.tuning.clone()
+    }
+
+    /// What the GPU's buffers hold; `null` on the CPU, whose memory is the WebAssembly's.
+    ///
+    /// # Errors
+    /// None in practice: a conversion of plain numbers.
+    #[wasm_bindgen(getter, js_name = deviceMemory, unchecked_return_type = "DeviceMemory | null")]
+    pub fn device_memory(&self) -> Result<JsValue, JsValue> {
+        Ok(to_js(&self.device.memory().map(DeviceMemory::from))?)
     }
 
     /// What is known of the base.
@@ -236,24 +279,33 @@ impl Composer {
 }
 
 impl Composer {
-    async fn load_files(base_id: String, config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<Self, Failure> {
+    async fn load_files(base_id: String, files: ModelFiles<'_>, options: LoadOptions) -> Result<Self, Failure> {
         let turns = Rc::new(Turns::default());
         let hook = turns.clone();
-        let backend = Rc::new(Cpu::with_yield(move || hook.clone().checkpoint()));
-        let files = ModelFiles {
-            config,
-            tokenizer,
-            weights,
+        let request = Request {
+            choice: options.device,
+            tuning: options.tuning.as_deref(),
+            seconds: &seconds,
+            hook: Some(Rc::new(move || Box::pin(hook.clone().checkpoint()))),
         };
+        let Opened { device, report, tuning } = open(request, &Config::from_json(files.config)?).await?;
         Ok(Self {
             turns,
-            model: Rc::new(Model::load(backend, files).await?),
+            model: device.load(files).await?,
+            device,
+            report,
+            tuning,
             base_id,
-            words: words(tokenizer),
+            words: words(files.tokenizer),
             modules: RefCell::default(),
             engines: RefCell::default(),
             record: RefCell::default(),
         })
+    }
+
+    fn gpu_bytes(&self) -> f64 {
+        let memory = self.device.memory().unwrap_or_default();
+        (memory.live_bytes + memory.free_bytes) as f64
     }
 
     /// The modules stacked for a rule; there must be some.
@@ -262,17 +314,17 @@ impl Composer {
     }
 
     /// The modules on the device, without shots; uploaded once for each rule.
-    pub(crate) fn engine(&self, rule: Rule) -> Result<Rc<Engine<Cpu>>, Failure> {
+    pub(crate) fn engine(&self, rule: Rule) -> Result<Rc<dyn AnyEngine>, Failure> {
         if let Some((_, engine)) = self.engines.borrow().iter().find(|(of, _)| *of == rule) {
             return Ok(engine.clone());
         }
-        let engine = Rc::new(self.engine_with(rule, &[])?);
+        let engine: Rc<dyn AnyEngine> = self.engine_with(rule, &[])?.into();
         self.engines.borrow_mut().push((rule, engine.clone()));
         Ok(engine)
     }
 
     /// The modules on the device, with shots.
-    pub(crate) fn engine_with(&self, rule: Rule, shots: &[Shot]) -> Result<Engine<Cpu>, Failure> {
+    pub(crate) fn engine_with(&self, rule: Rule, shots: &[Shot]) -> Result<Box<dyn AnyEngine>, Failure> {
         let bank = if self.modules.borrow().is_empty() {
             None
         } else {
@@ -334,9 +386,9 @@ impl Composer {
         Ok(Estimate {
             seconds: seconds_per_evaluation * budget as f64,
             seconds_per_evaluation,
-            // The heap holds the model, the modules and by now the activations of these candidates; a generation may
-            // have twice as many.
-            bytes: heap_bytes() + CANDIDATES as f64 * activations,
+            // The heap or the GPU holds the model, the modules and by now the activations of these candidates; a
+            // generation may have twice as many.
+            bytes: heap_bytes() + self.gpu_bytes() + CANDIDATES as f64 * activations,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! What crosses to JavaScript: serde structures with the names that TypeScript sees, and their types.
 
 use lorahub_adapters::Rule;
-use lorahub_composer::ObjectiveName;
+use lorahub_composer::{ObjectiveName, Progress};
+use lorahub_devices::{DeviceChoice, MemoryUse};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
@@ -17,11 +18,52 @@ export type ObjectiveName = "reference" | "normalised";
 
 export interface Shot { input: string; output: string }
 
+/** What to compute on. `auto`: whichever a measurement shows to be faster for the model. */
+export type DeviceChoice = "auto" | "webgpu" | "cpu";
+
+export interface LoadOptions {
+  /** Absent: `auto`. */
+  device?: DeviceChoice;
+  /** What `tuning` was the last time; spares a measurement on the same GPU. */
+  tuning?: string;
+}
+
+/** What computes, and why. */
+export interface DeviceReport {
+  kind: "webgpu" | "cpu";
+  /** As in run records. */
+  name: string;
+  choice: DeviceChoice;
+  /** Stable. From `no_adapter` on: why the GPU is not used, as the failure's code has it. */
+  reason:
+    | "asked"
+    | "measured"
+    | "software"
+    | "no_adapter"
+    | "adapter_too_small"
+    | "self_test"
+    | "device_lost"
+    | "device_memory"
+    | "device";
+  /** The same in one sentence. */
+  detail: string;
+  /** Milliseconds per candidate of one block of this model; `null` where it was not measured. */
+  cpuMs: number | null;
+  gpuMs: number | null;
+  /** What the GPU calls itself; `null` without one. */
+  adapter: string | null;
+}
+
+/** What the GPU's buffers hold: in use, and kept for reuse. */
+export interface DeviceMemory { liveBytes: number; liveBuffers: number; freeBytes: number; freeBuffers: number }
+
 export interface AdaptSettings {
   budget: number;
   seed: number;
   objective?: ObjectiveName;
   rule?: Rule;
+  /** A `checkpoint` of a search over the same base, modules and shots: it goes on with the settings it was saved with. */
+  resume?: string;
 }
 
 export interface ModuleFacts {
@@ -77,6 +119,8 @@ export interface Progress {
   points: HistoryPoint[];
   evaluationsPerSecond: number;
   secondsLeft: number;
+  /** The search after this generation, as JSON, for `resume`. It holds none of the shots' text. */
+  checkpoint: string;
 }
 
 export interface Outcome extends Candidate {
@@ -119,6 +163,14 @@ pub(crate) fn from_js<T: serde::de::DeserializeOwned>(value: JsValue) -> Result<
     Ok(serde_wasm_bindgen::from_value(value)?)
 }
 
+/// A value that JavaScript may leave out.
+pub(crate) fn optional_from_js<T: serde::de::DeserializeOwned + Default>(value: JsValue) -> Result<T, Failure> {
+    if value.is_undefined() {
+        return Ok(T::default());
+    }
+    from_js(value)
+}
+
 /// A value for JavaScript: plain objects instead of maps, `null` for what is absent.
 pub(crate) fn to_js<T: Serialize + ?Sized>(value: &T) -> Result<JsValue, Failure> {
     let serializer = serde_wasm_bindgen::Serializer::json_compatible();
@@ -140,6 +192,46 @@ pub(crate) struct AdaptSettings {
     pub(crate) objective: Option<ObjectiveName>,
     #[serde(default)]
     pub(crate) rule: Option<Rule>,
+    #[serde(default)]
+    pub(crate) resume: Option<String>,
+}
+
+/// How a base is to be loaded, as JavaScript says it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LoadOptions {
+    #[serde(default)]
+    pub(crate) device: DeviceChoice,
+    #[serde(default)]
+    pub(crate) tuning: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeviceMemory {
+    live_bytes: f64,
+    live_buffers: f64,
+    free_bytes: f64,
+    free_buffers: f64,
+}
+
+impl From<MemoryUse> for DeviceMemory {
+    fn from(memory: MemoryUse) -> Self {
+        Self {
+            live_bytes: memory.live_bytes as f64,
+            live_buffers: memory.live_buffers as f64,
+            free_bytes: memory.free_bytes as f64,
+            free_buffers: memory.free_buffers as f64,
+        }
+    }
+}
+
+/// A generation's report, with the search to go on from.
+#[derive(Serialize)]
+pub(crate) struct Report<'a> {
+    #[serde(flatten)]
+    pub(crate) progress: &'a Progress,
+    pub(crate) checkpoint: &'a str,
 }
 
 #[derive(Serialize)]

@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lorahub_adapters::{Bank, Rule, compose, export};
 use lorahub_composer::{
-    BaseRef, Checkpoint, ComposerError, Evaluator as _, ModuleRef, Objective, ObjectiveName, Outcome, RunInputs,
-    RunRecord, Session, SessionState, Settings, Shot, Step, StopReason, shots_bytes,
+    BaseRef, Checkpoint, ComposerError, ModuleRef, Objective, ObjectiveName, Outcome, RunInputs, RunRecord, Session,
+    SessionState, Settings, Shot, Step, StopReason, shots_bytes,
 };
-use lorahub_t5::Engine;
-use lorahub_tensor::Cpu;
+use lorahub_devices::{DeviceChoice, is_device_failure};
+use lorahub_t5::AnyEngine;
 use lorahub_weights::sha256_hex;
 use serde::Serialize;
 
-use crate::args::{AdaptArgs, BackendName};
+use crate::args::AdaptArgs;
 use crate::base::Base;
 use crate::commands::export::{check_out, provenance, write_adapter};
 use crate::error::CliError;
 use crate::files::{JSON_BYTES, make_folder, read, read_rows, write};
 use crate::modules;
-use crate::output::{Reporter, Watch, print, print_json, say};
+use crate::output::{Reporter, Watch, print, print_json, say, warn};
 
 /// What `adapt --json` prints.
 #[derive(Debug, Serialize)]
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
         make_folder(out)?;
     }
     let stop = listen();
-    let base = Base::load_on(device(arguments.base.backend, &stop), &arguments.base.base)?;
+    let base = Base::load_on(&arguments.base.base, arguments.base.backend.into(), Some(&stop))?;
     say(&format!("rule `{}` ({because})", settings.rule));
     let bank = modules::bank_under(settings.rule, &arguments.modules, &base.model.base_spec())?;
     let engine = base.engine(Some(&bank), &shots, &arguments.shots)?;
@@ -91,7 +91,11 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
         ),
         None => Ok(()),
     };
-    search(&mut session, &engine, &stop, save)?;
+    let on_cpu = || {
+        let base = Base::load_on(&arguments.base.base, DeviceChoice::Cpu, Some(&stop))?;
+        base.engine(Some(&bank), &shots, &arguments.shots)
+    };
+    let backend = search(&mut session, engine, on_cpu, &stop, save)?;
 
     let outcome = session.outcome()?;
     if let Some(out) = &arguments.out {
@@ -101,14 +105,14 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
             outcome.clone(),
             session.settings(),
             inputs.clone(),
-            engine.backend(),
+            backend.clone(),
         );
         let provenance = provenance(&base, &bank, &outcome.weights, Some(outcome.seed), &arguments.modules)?;
         let files = export(&compose(&bank, &outcome.weights)?, &provenance)?;
         write_adapter(&out.join("adapter"), &files)?;
         write_json(&out.join("run.json"), &record)?;
     }
-    report(arguments, &outcome, &bank, session.settings(), engine.backend())
+    report(arguments, &outcome, &bank, session.settings(), backend)
 }
 
 /// The settings, and why the rule is what it is. A saved search has settled all of them; flags may repeat them and not
@@ -164,14 +168,6 @@ fn listen() -> Arc<AtomicBool> {
     stop
 }
 
-/// The device, which stops in the middle of a generation when the flag is raised.
-fn device(backend: BackendName, stop: &Arc<AtomicBool>) -> Cpu {
-    let stop = stop.clone();
-    match backend {
-        BackendName::Cpu => Cpu::with_yield(move || std::future::ready(!stop.load(Ordering::Relaxed))),
-    }
-}
-
 fn inputs(base: &Base, bank: &Bank, shots: &[Shot]) -> RunInputs {
     RunInputs {
         base: BaseRef {
@@ -192,21 +188,25 @@ fn inputs(base: &Base, bank: &Bank, shots: &[Shot]) -> RunInputs {
 }
 
 /// Steps to the end, or until the flag is raised; saves before the first step, so that a place that cannot be written
-/// is known at once, and after each.
+/// is known at once, and after each. Where the device fails, the same generation comes again on the CPU. Returns what
+/// computed.
 fn search(
     session: &mut Session,
-    engine: &Engine<Cpu>,
+    mut engine: Box<dyn AnyEngine>,
+    on_cpu: impl FnOnce() -> Result<Box<dyn AnyEngine>, CliError>,
     stop: &AtomicBool,
     save: impl Fn(SessionState) -> Result<(), CliError>,
-) -> Result<(), CliError> {
+) -> Result<String, CliError> {
     let clock = Watch::start();
     let mut reporter = Reporter::new();
+    let mut backend = engine.backend();
+    let mut on_cpu = Some(on_cpu);
     save(session.state())?;
     let done = loop {
         if stop.load(Ordering::Relaxed) {
             session.cancel();
         }
-        match pollster::block_on(session.step(engine, &clock)) {
+        match pollster::block_on(session.step(&*engine, &clock)) {
             Ok(Step::Progress(progress)) => {
                 reporter.search(&progress);
                 save(session.state())?;
@@ -214,11 +214,20 @@ fn search(
             Ok(Step::Done { .. }) => break Ok(()),
             // Stopped inside a generation: the session is as before it, and the next step ends it.
             Err(error) if error.code() == "cancelled" && stop.load(Ordering::Relaxed) => session.cancel(),
+            Err(error) if is_device_failure(error.code()) => {
+                let Some(on_cpu) = on_cpu.take() else {
+                    break Err(error.into());
+                };
+                reporter.finish();
+                warn(&format!("{error}; the search goes on on the CPU"));
+                engine = on_cpu()?;
+                backend = format!("{backend}, then {}", engine.backend());
+            }
             Err(error) => break Err(error.into()),
         }
     };
     reporter.finish();
-    done
+    done.map(|()| backend)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliError> {

@@ -136,7 +136,7 @@ fn candidates(
 fn best_on(base: &Base, bank: &Bank, shots: &[Shot], path: &PathBuf) -> Result<Option<usize>, CliError> {
     let engine = base.engine(Some(bank), shots, path)?;
     let together = Settings::new(bank.rule()).max_generation;
-    Ok(pollster::block_on(best_single(&engine, together))?)
+    Ok(pollster::block_on(best_single(&*engine, together))?)
 }
 
 fn evaluate(
@@ -151,7 +151,7 @@ fn evaluate(
         reporter.show(&format!("{} of {} answers", progress.done, progress.total));
         ControlFlow::Continue(())
     };
-    let held_out = evaluate_held_out(&engine, test, candidates, HeldOutSettings::default(), &mut on_progress);
+    let held_out = evaluate_held_out(&*engine, test, candidates, HeldOutSettings::default(), &mut on_progress);
     let held_out = pollster::block_on(held_out);
     reporter.finish();
     Ok(held_out?)

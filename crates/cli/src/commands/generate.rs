@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lorahub_composer::{Candidate, ComposerError, Evaluator as _, Generation};
+use lorahub_composer::{Candidate, ComposerError, Generation};
 use serde_json::Value;
 
 use crate::args::GenerateArgs;

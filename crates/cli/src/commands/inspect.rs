@@ -5,7 +5,6 @@ use std::path::Path;
 
 use lorahub_adapters::Module;
 use lorahub_t5::{Activation, MAX_TOKENS, expected_tensors};
-use lorahub_tensor::Cpu;
 use serde_json::{Value, json};
 
 use crate::args::InspectArgs;
@@ -23,7 +22,7 @@ use crate::output::{print, print_json};
 pub(crate) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     let path = &arguments.path;
     let base = match &arguments.base {
-        Some(folder) => Some(Base::load_on(Cpu::new(), folder)?),
+        Some(folder) => Some(Base::load_on_cpu(folder)?),
         None => None,
     };
     let base = base.as_ref();
@@ -104,7 +103,7 @@ fn leaves(module: &Module) -> BTreeSet<&str> {
 }
 
 fn inspect_base(path: &Path) -> Result<Value, CliError> {
-    let base = Base::load_on(Cpu::new(), path)?;
+    let base = Base::load_on_cpu(path)?;
     let config = base.model.config();
     let tensors = expected_tensors(config);
     Ok(json!({
@@ -136,7 +135,7 @@ fn inspect_family(path: &Path, base: Option<&Base>) -> Result<Report, CliError> 
     let against = match base {
         Some(base) => base,
         None => {
-            own = Base::load_on(Cpu::new(), &path.join(&family.base))?;
+            own = Base::load_on_cpu(&path.join(&family.base))?;
             &own
         }
     };

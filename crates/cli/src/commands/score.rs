@@ -1,7 +1,7 @@
 //! `lorahub score`: the losses of one composition.
 
 use lorahub_adapters::{Bank, Rule};
-use lorahub_composer::{Candidate, Evaluator as _, Objective};
+use lorahub_composer::{Candidate, Objective};
 use serde::Serialize;
 
 use crate::args::ScoreArgs;

@@ -79,7 +79,7 @@ fn flags() {
         (&adapt, &["--objective", "loss"], "expected `reference` or `normalised`"),
         (&adapt, &["--l1", "-0.05"], "a number from 0 up"),
         (&adapt, &["--l1", "nan"], "a number from 0 up"),
-        (&adapt, &["--backend", "gpu"], "possible values: cpu"),
+        (&adapt, &["--backend", "gpu"], "possible values: cpu, webgpu, auto"),
         (&adapt, &["--weights=1"], "unexpected argument '--weights'"),
         (&adapt, &["--jsn"], "unexpected argument '--jsn'"),
         (&score, &["--weights="], "--weights=0.5,-1,0"),
