@@ -207,6 +207,62 @@ pub enum WeightsError {
         /// What the library says.
         reason: String,
     },
+    /// Bytes that are not the tensor's.
+    #[error("tensor `{name}` was given {found} bytes, expected {expected}; read its range of the file again")]
+    TensorBytes {
+        /// The tensor.
+        name: String,
+        /// Bytes of its range.
+        expected: u64,
+        /// Bytes given.
+        found: u64,
+    },
+    /// A file that ended early, or went on behind its end.
+    #[error("the file was said to have {expected} bytes, but {found} came; download it again")]
+    StreamLength {
+        /// Bytes by its length.
+        expected: u64,
+        /// Bytes that came.
+        found: u64,
+    },
+    /// A tensor for which there is no memory.
+    #[error("there is no memory for tensor `{name}` of {bytes} bytes; close other pages, or use a smaller model")]
+    Memory {
+        /// The tensor.
+        name: String,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// The index of a sharded model is not JSON of the form transformers writes.
+    #[error("the shard index is not the JSON that transformers writes ({reason}); download it again")]
+    IndexJson {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A shard whose name is no plain safetensors file name.
+    #[error(
+        "the shard index names the file `{file}`, expected a plain name that ends in .safetensors; download it again"
+    )]
+    IndexFile {
+        /// The name, escaped and cut.
+        file: String,
+    },
+    /// A shard that lacks a tensor the index puts there.
+    #[error("shard `{file}` has no tensor `{name}`, which the index puts there; download both again")]
+    ShardLacks {
+        /// The shard.
+        file: String,
+        /// The tensor.
+        name: String,
+    },
+    /// A shard with a tensor that the index does not put there.
+    #[error("shard `{file}` has the tensor `{name}`, which the index does not put there; download both again")]
+    ShardExtra {
+        /// The shard.
+        file: String,
+        /// The tensor.
+        name: String,
+    },
     /// A tensor that was asked for is not in the file.
     #[error("tensor `{name}` is not in the file; check that the file belongs to this model")]
     Missing {
@@ -328,6 +384,13 @@ impl WeightsError {
             Self::DataCut { .. } => "weights-data-cut",
             Self::Trailing { .. } => "weights-trailing",
             Self::Refused { .. } => "weights-refused",
+            Self::TensorBytes { .. } => "weights-tensor-bytes",
+            Self::StreamLength { .. } => "weights-stream-length",
+            Self::Memory { .. } => "weights-memory",
+            Self::IndexJson { .. } => "weights-index-json",
+            Self::IndexFile { .. } => "weights-index-file",
+            Self::ShardLacks { .. } => "weights-shard-lacks",
+            Self::ShardExtra { .. } => "weights-shard-extra",
             Self::Missing { .. } => "weights-missing",
             Self::NonFinite { .. } => "weights-non-finite",
             Self::OutLength { .. } => "weights-out-length",

@@ -16,7 +16,7 @@ use crate::{Dtype, ForeignFormat, Limits, WeightsError};
 /// Bytes of the length field in front of the header.
 pub(crate) const LENGTH_FIELD: usize = 8;
 /// Bytes by which a foreign format is told; a tar archive shows itself last.
-const DETECTION: usize = 512;
+pub(crate) const DETECTION: usize = 512;
 const METADATA: &str = "__metadata__";
 
 /// Where one tensor lies in the data part.
@@ -119,15 +119,13 @@ pub(crate) fn length(bytes: &[u8], file: u64, limits: &Limits) -> Result<Option<
 
 /// Reads and checks the header of a file of `file` bytes, which `bytes` start with.
 pub(crate) fn parse(bytes: &[u8], file: u64, limits: &Limits) -> Result<Header, WeightsError> {
-    let cut = WeightsError::HeaderCut {
-        header: 0,
-        found: bytes.len() as u64,
+    let cut = |header: usize| WeightsError::HeaderCut {
+        header: header as u64,
+        found: (bytes.len() as u64).saturating_sub(LENGTH_FIELD as u64),
     };
-    let header = length(bytes, file, limits)?.ok_or_else(|| cut.clone())?;
-    let json = bytes
-        .get(LENGTH_FIELD..)
-        .and_then(|rest| rest.get(..header))
-        .ok_or(cut)?;
+    let header = length(bytes, file, limits)?.ok_or_else(|| cut(DETECTION))?;
+    let json = bytes.get(LENGTH_FIELD..).and_then(|rest| rest.get(..header));
+    let json = json.ok_or_else(|| cut(header))?;
     match json.first() {
         Some(b'{') => {}
         Some(&found) => return Err(WeightsError::HeaderStart { found }),

@@ -12,6 +12,8 @@ mod header;
 pub mod json;
 pub mod quant;
 mod safetensors;
+mod shards;
+mod stream;
 mod torch;
 mod write;
 
@@ -20,6 +22,8 @@ pub use error::{WeightsError, shown};
 pub use file::WeightFile;
 pub use foreign::ForeignFormat;
 pub use safetensors::{Limits, SafeTensors};
+pub use shards::ShardIndex;
+pub use stream::{SafeTensorsHeader, StreamedTensor, TensorStream};
 pub use torch::{TorchArchive, TorchError};
 pub use write::{TensorOut, TensorPlan, safetensors_size, write_safetensors};
 
