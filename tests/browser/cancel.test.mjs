@@ -71,7 +71,7 @@ test('a cancel is shown at once, with the best so far', { timeout: 120_000 }, as
   const { milliseconds, headline, best } = await cancel(visit.page);
   t.diagnostic(`shown after ${milliseconds.toFixed(0)} ms`);
   assert.ok(milliseconds <= SHOWN_MS, `shown after ${milliseconds} ms`);
-  assert.match(headline, /Cancelled after/);
+  assert.match(headline, /Stopped after/);
   assert.match(best, /\d/);
   await kept(visit);
   assert.deepEqual(await problemsShown(visit.driver), []);
@@ -103,7 +103,7 @@ test('a worker that does not answer is replaced, and nothing is lost', { timeout
   const started = performance.now();
   const { milliseconds, headline } = await cancel(page);
   assert.ok(milliseconds <= SHOWN_MS, `shown after ${milliseconds} ms`);
-  assert.match(headline, /Cancelled after/);
+  assert.match(headline, /Stopped after/);
   await page.getByTestId('download-record').and(page.locator(':enabled')).waitFor({ timeout: REPLACED_MS });
   t.diagnostic(`replaced after ${(performance.now() - started).toFixed(0)} ms`);
   await until(driver, 'data-state', ['cancelled'], 1_000);

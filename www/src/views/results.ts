@@ -35,7 +35,7 @@ function headline(j: Journey): TemplateResult | string {
   if (!progress) {
     return failed ? 'The search stopped with an error. Your examples are as you left them.' : 'Cancelled before anything was tried.';
   }
-  return html`${failed ? 'The search broke off' : 'Cancelled'} after
+  return html`${failed ? 'The search broke off' : 'Stopped'} after
     ${count(outcome?.evaluations ?? progress.evaluations)} evaluations. The best mixture so far is kept: loss
     ${loss(outcome?.objective ?? progress.best.objective)} from ${loss(progress.base)} (base model).`;
 }
