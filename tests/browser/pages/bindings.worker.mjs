@@ -1,5 +1,5 @@
 /** Runs the package's bindings on the golden models, in the place where the page runs them: a worker. */
-import init, { Composer, Control, cmaReplay } from '/pkg/lorahub_web.js';
+import init, { Composer, cmaReplay } from '/pkg/lorahub_web.js';
 import { answer } from './answer.mjs';
 import { tensors } from './safetensors.mjs';
 
@@ -119,7 +119,7 @@ async function golden({ model, device, skew = 0 }) {
   for (const one of cases.greedy) {
     const { rule, modules, weights } = compositionOf(one);
     const seen = [];
-    const found = await (await composer(modules)).generate(one.input, Float64Array.from(weights), rule, TOKENS, new Control(), (text) => seen.push(text));
+    const found = await (await composer(modules)).generate(one.input, Float64Array.from(weights), rule, TOKENS, undefined, (text) => seen.push(text));
     expect(`greedy ${one.id}`, found.ids.join() === one.ids.join() && found.text === one.text, found, { ids: one.ids, text: one.text });
     expect(`stream ${one.id}`, seen.at(-1) === found.text && seen.length === found.ids.length, seen.length, found.ids.length);
     compared.greedy += 1;
@@ -127,7 +127,7 @@ async function golden({ model, device, skew = 0 }) {
     const same = cases.greedy.filter((other) => other.composition === one.composition);
     if (same[0] !== one) continue;
     const rows = same.map(({ input, text }) => ({ input, output: text }));
-    const held = await (await composer(modules)).evaluate(rows, { it: weights }, rule, new Control(), undefined);
+    const held = await (await composer(modules)).evaluate(rows, { it: weights }, rule, undefined, undefined);
     held.rows.forEach(({ predictions }, i) => {
       const { ids, text } = same[i];
       const whole = ids.at(-1) === 1 ? predictions.it.text === text : predictions.it.text.startsWith(text);
