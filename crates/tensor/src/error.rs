@@ -1,5 +1,7 @@
 //! What can go wrong on a device.
 
+use lorahub_weights::WeightsError;
+
 /// An error of a [`Backend`](crate::Backend).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +42,9 @@ pub enum TensorError {
     /// Another device failed: lost, out of memory, too small. Its own error says which, and the way on.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A matrix of the base cannot be held in the form that was asked for.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
     /// candle refused an operation.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),

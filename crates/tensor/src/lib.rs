@@ -24,3 +24,4 @@ mod error;
 pub use backend::{AttentionPlan, Backend, Segments};
 pub use cpu::{Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuWeight, matmul};
 pub use error::{DeviceError, TensorError};
+pub use lorahub_weights::quant::WeightStorage;

@@ -8,7 +8,8 @@
 const STEP = 4u;  // vec4s of k that are in workgroup memory at a time
 
 var<workgroup> x_tile: array<vec4<f32>, 256>;       // [64 rows][STEP]
-var<workgroup> weight_tile: array<vec4<f32>, 256>;  // [STEP][64 columns]
+// [STEP][4][16]: column 4 i + j is at [k][j][i], so that neighbouring invocations read neighbouring places.
+var<workgroup> weight_tile: array<vec4<f32>, 256>;
 
 @compute @workgroup_size(16, 16)
 fn linear_tile(
@@ -26,8 +27,10 @@ fn linear_tile(
     // What this invocation loads: one vec4 of x and one of W in each step.
     let x_row = params.first_row + min(block_m + index / STEP, params.rows - 1u);
     let x_k = index % STEP;
-    let weight_row = min(block_n + index % 64u, params.weight_rows - 1u);
+    let column = index % 64u;
+    let weight_row = min(block_n + column, params.weight_rows - 1u);
     let weight_k = index / 64u;
+    let weight_at = weight_k * 64u + (column % 4u) * 16u + column / 4u;
 
     let k4s = (params.d_in + 3u) / 4u;
     var tile = Tile();
@@ -37,17 +40,16 @@ fn linear_tile(
         x_tile[index] = x_value;
         var weight_value = vec4<f32>();
         if k4 + weight_k < k4s { weight_value = weight4(weight_row, k4 + weight_k); }
-        weight_tile[index] = weight_value;
+        weight_tile[weight_at] = weight_value;
         workgroupBarrier();
 
         for (var k = 0u; k < STEP; k++) {
-            let x_at = lane.y * 4u * STEP + k;
-            let weight_at = k * 64u + lane.x * 4u;
+            let a = lane.y * 4u * STEP + k;
+            let b = k * 64u + lane.x;
             tile = multiply_add(
                 tile,
-                x_tile[x_at], x_tile[x_at + STEP], x_tile[x_at + 2u * STEP], x_tile[x_at + 3u * STEP],
-                weight_tile[weight_at], weight_tile[weight_at + 1u],
-                weight_tile[weight_at + 2u], weight_tile[weight_at + 3u],
+                x_tile[a], x_tile[a + STEP], x_tile[a + 2u * STEP], x_tile[a + 3u * STEP],
+                weight_tile[b], weight_tile[b + 16u], weight_tile[b + 32u], weight_tile[b + 48u],
             );
         }
         workgroupBarrier();

@@ -173,9 +173,7 @@ impl Backend for Gpu {
     }
 
     fn row_budget(&self) -> usize {
-        // A software adapter gains nothing from more rows. A GPU wants thousands, and at flan-t5-large's 2816 columns
-        // 8192 rows are 92 MB a tensor, within the 128 MiB that every adapter binds.
-        if self.is_software() { 1024 } else { 8192 }
+        self.rows()
     }
 
     fn memory_budget(&self) -> u64 {
@@ -193,10 +191,7 @@ impl Backend for Gpu {
             ));
         }
         let (format, words) = match shape {
-            [rows, columns] => {
-                let format = pack::format(&data, *columns, self.options().weights);
-                (format, pack::panels(&data, *columns, *rows, format))
-            }
+            [rows, columns] => pack::matrix(&data, (*rows, *columns), self.options().weights)?,
             _ => (Format::F32, pack::bits(data)),
         };
         Ok(GpuWeight {

@@ -1,6 +1,6 @@
 //! Opening a device, recording and submitting, moving bytes to and from it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,21 @@ use crate::options::{Matmul, Options};
 use crate::recorder::{Readback, Recorder};
 
 /// Submissions that may be under way before a checkpoint waits for the oldest: the GPU stays fed, and a cancelled pass
-/// ends soon.
-const IN_FLIGHT: usize = 6;
+/// ends soon. A software adapter is not starved by waiting: it is the CPU that would wait for itself.
+const IN_FLIGHT: usize = 2;
+const IN_FLIGHT_SOFTWARE: usize = 1;
+
+/// Most rows of a pass. A GPU wants thousands, and at flan-t5-large's 2816 columns 8192 rows are 92 MB a tensor, within
+/// the 128 MiB that every adapter binds.
+const MOST_ROWS: usize = 8192;
+/// Fewest: below, a GPU is not filled, however slow it is.
+const LEAST_ROWS: usize = 512;
+/// A software adapter gains nothing from more rows.
+const SOFTWARE_ROWS: usize = 512;
+/// What lies between two checkpoints, a block of the model, should take no longer than this.
+const CHECKPOINT_SECONDS: f64 = 0.1;
+/// Of flan-t5-base's encoder: `2 * 768 * (4 * 768 + 3 * 2048)`.
+const BLOCK_FLOPS_A_ROW: f64 = 14.2e6;
 
 /// Small uploads that are remembered by content: segment tables, targets and factors come again with every layer.
 const REMEMBERED: usize = 32;
@@ -48,7 +61,10 @@ pub struct Gpu {
     queue: wgpu::Queue,
     adapter: wgpu::AdapterInfo,
     options: Options,
-    matmul: Matmul,
+    matmul: Cell<Matmul>,
+    /// Whether `matmul` runs whatever the size.
+    forced: Cell<bool>,
+    rows: Cell<usize>,
     max_groups: u32,
     pool: Rc<Pool>,
     pipelines: Pipelines,
@@ -179,12 +195,14 @@ impl Gpu {
         let software = adapter.device_type == wgpu::DeviceType::Cpu;
         let by_adapter = if software { Matmul::Register } else { Matmul::Tile };
         Self {
-            matmul: options.matmul.unwrap_or(by_adapter),
+            matmul: Cell::new(options.matmul.unwrap_or(by_adapter)),
+            forced: Cell::new(options.matmul.is_some()),
+            rows: Cell::new(if software { SOFTWARE_ROWS } else { MOST_ROWS }),
             max_groups: options
                 .max_workgroups
                 .map_or(max_groups, |own| own.clamp(1, max_groups)),
             pool: Pool::new(device.clone(), binding_limit, options.pool_bytes.unwrap_or(256 << 20)),
-            pipelines: Pipelines::new(device.clone()),
+            pipelines: Pipelines::new(device.clone(), options.edit_wgsl),
             recorder: RefCell::new(Recorder::new(device.clone(), queue.clone())),
             faults,
             remembered: RefCell::default(),
@@ -204,7 +222,28 @@ impl Gpu {
 
     /// The kernel that multiplies many rows.
     pub fn matmul(&self) -> Matmul {
-        self.matmul
+        self.matmul.get()
+    }
+
+    pub(crate) fn set_matmul(&self, matmul: Matmul, forced: bool) {
+        self.matmul.set(matmul);
+        self.forced.set(forced);
+    }
+
+    /// Whether [`matmul`](Self::matmul) runs whatever the size of a product.
+    pub(crate) fn is_forced(&self) -> bool {
+        self.forced.get()
+    }
+
+    /// Rows of activations that one pass should hold.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.get()
+    }
+
+    /// Fits the rows of a pass to what the device does in a second, so that it can be stopped soon.
+    pub(crate) fn set_speed(&self, gflops: f64) {
+        let rows = CHECKPOINT_SECONDS * gflops * 1e9 / BLOCK_FLOPS_A_ROW;
+        self.rows.set((rows as usize).clamp(LEAST_ROWS, MOST_ROWS));
     }
 
     /// Device memory held now.
@@ -345,10 +384,15 @@ impl Gpu {
             let index = self.flush(None)?;
             self.in_flight.borrow_mut().push_back(Ticket::new(&self.queue, index));
         }
+        let most = if self.is_software() {
+            IN_FLIGHT_SOFTWARE
+        } else {
+            IN_FLIGHT
+        };
         loop {
             let oldest = {
                 let in_flight = &mut *self.in_flight.borrow_mut();
-                if in_flight.len() > IN_FLIGHT {
+                if in_flight.len() > most {
                     in_flight.pop_front()
                 } else {
                     None
@@ -359,7 +403,7 @@ impl Gpu {
         }
         self.pool.settle().await?;
         self.check()?;
-        match self.options.yield_hook() {
+        match &self.options.yield_hook {
             Some(hook) if !hook().await => Err(TensorError::Cancelled),
             _ => Ok(()),
         }

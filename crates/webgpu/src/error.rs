@@ -74,6 +74,19 @@ pub enum GpuError {
         /// The model's.
         found: usize,
     },
+    /// A kernel computes something else than the CPU does: a defect of the driver, or of the browser.
+    #[error(
+        "the GPU computes wrong numbers: kernel `{kernel}` gave {found}, expected {expected}; update the graphics driver \
+         or the browser, or run on the cpu"
+    )]
+    WrongNumbers {
+        /// The kernel, with the form of its weights.
+        kernel: String,
+        /// The CPU's number, and where.
+        expected: String,
+        /// The GPU's.
+        found: String,
+    },
 }
 
 impl GpuError {
@@ -85,6 +98,7 @@ impl GpuError {
             Self::OutOfMemory { .. } => "device_memory",
             Self::Lost { .. } => "device_lost",
             Self::Refused { .. } => "device",
+            Self::WrongNumbers { .. } => "self_test",
         }
     }
 }
@@ -92,5 +106,19 @@ impl GpuError {
 impl From<GpuError> for TensorError {
     fn from(error: GpuError) -> Self {
         DeviceError::new(error.code(), error).into()
+    }
+}
+
+/// What the GPU said inside a [`TensorError`]; anything else cannot come from it, and is named as refused.
+impl From<TensorError> for GpuError {
+    fn from(error: TensorError) -> Self {
+        if let TensorError::Device(device) = &error
+            && let Some(own) = device.source.downcast_ref::<Self>()
+        {
+            return own.clone();
+        }
+        Self::Refused {
+            reason: error.to_string(),
+        }
     }
 }

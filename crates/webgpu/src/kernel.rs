@@ -161,14 +161,17 @@ pub(crate) struct Pipelines {
     device: wgpu::Device,
     layouts: RefCell<HashMap<Vec<Access>, Rc<Layout>>>,
     pipelines: RefCell<HashMap<ProgramKey, Rc<Pipeline>>>,
+    /// See [`Options::edit_wgsl`](crate::Options::edit_wgsl).
+    edit: Option<fn(&'static str, String) -> String>,
 }
 
 impl Pipelines {
-    pub(crate) fn new(device: wgpu::Device) -> Self {
+    pub(crate) fn new(device: wgpu::Device, edit: Option<fn(&'static str, String) -> String>) -> Self {
         Self {
             device,
             layouts: RefCell::default(),
             pipelines: RefCell::default(),
+            edit,
         }
     }
 
@@ -179,9 +182,13 @@ impl Pipelines {
         }
         let kernel = program.kernel;
         let layout = self.layout(kernel.bindings);
+        let wgsl = match self.edit {
+            Some(edit) => edit(kernel.name, program.wgsl()),
+            None => program.wgsl(),
+        };
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(program.wgsl().into()),
+            source: wgpu::ShaderSource::Wgsl(wgsl.into()),
         });
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(kernel.name),

@@ -26,6 +26,7 @@
 mod shaders;
 
 mod backend;
+mod calibrate;
 mod device;
 mod error;
 mod kernel;
@@ -35,11 +36,14 @@ mod memory;
 mod options;
 mod pack;
 mod recorder;
+mod self_test;
 mod tensor;
 
+pub use calibrate::{Calibration, Tuning};
 pub use device::Gpu;
 pub use error::GpuError;
 pub use lora::{GpuBank, GpuLora};
+pub use lorahub_tensor::WeightStorage;
 pub use memory::MemoryUse;
-pub use options::{Matmul, Options, WeightStorage};
+pub use options::{Matmul, Options, YieldHook};
 pub use tensor::{GpuBias, GpuCache, GpuIds, GpuTensor, GpuWeight};

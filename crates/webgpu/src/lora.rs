@@ -8,7 +8,6 @@ use lorahub_tensor::TensorError;
 use crate::kernels::{lora_mix, lora_pick};
 use crate::memory::Allocation;
 use crate::pack::{bits, panels, push_rank_rows};
-use crate::tensor::Format;
 use crate::{Gpu, GpuError};
 
 /// All modules of one target linear.
@@ -77,7 +76,7 @@ impl GpuBank {
                 }
                 let padded = rank.next_multiple_of(4);
                 for (_, a_i, b_i) in target.pairs() {
-                    a.extend(panels(a_i, d_in, padded, Format::F32));
+                    a.extend(panels(a_i, d_in, padded));
                     push_rank_rows(&mut b, b_i, rank, padded, d_out);
                 }
                 Matrices::Reference {
@@ -94,7 +93,7 @@ impl GpuBank {
                     scaling.extend(std::iter::repeat_n(target.scalings[index], rank));
                 }
                 let padded = total.next_multiple_of(4);
-                a = panels(&target.a, d_in, padded, Format::F32);
+                a = panels(&target.a, d_in, padded);
                 b.resize(padded * d_out.next_multiple_of(4), 0);
                 Matrices::Exact { module, scaling }
             }

@@ -193,6 +193,7 @@ fn a_generation_of_sixteen_is_sixteen_evaluations() {
 #[test]
 fn greedy_ids_are_the_cpus() {
     let (gpu, cpu) = (open(Matmul::Register), Rc::new(Cpu::new()));
+    let mut distinct = std::collections::BTreeSet::new();
     for config in CONFIGS {
         let (on_gpu, on_cpu) = (load(&gpu, config), load(&cpu, config));
         for rule in [Rule::Reference, Rule::Exact] {
@@ -200,13 +201,13 @@ fn greedy_ids_are_the_cpus() {
             let candidate = [0.4, -0.7, 0.9];
             let expected = greedy(&on_cpu, &bank, &candidate, 48);
             assert_eq!(greedy(&on_gpu, &bank, &candidate, 48), expected, "{rule:?}");
-            let distinct: std::collections::BTreeSet<u32> = expected.concat().into_iter().collect();
-            assert!(
-                distinct.len() > 3,
-                "a decode that says nothing tests nothing: {distinct:?}"
-            );
+            distinct.extend(expected.concat());
         }
     }
+    assert!(
+        distinct.len() > 8,
+        "decodes that say nothing test nothing: {distinct:?}"
+    );
 }
 
 #[test]

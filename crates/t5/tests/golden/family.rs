@@ -1,12 +1,12 @@
-//! Reading the golden folders.
+//! Reading the golden folders, for whichever device the tests of a crate are about.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use lorahub_adapters::{Bank, Module, Rule};
+use lorahub_adapters::{Bank, BaseSpec, Module, Rule};
 use lorahub_composer::Shot;
 use lorahub_t5::{Engine, Model, ModelFiles};
-use lorahub_tensor::Cpu;
+use lorahub_tensor::Backend;
 use lorahub_weights::{Limits, SafeTensors};
 use pollster::block_on;
 use serde_json::Value;
@@ -61,44 +61,71 @@ impl Case {
 }
 
 /// One golden model with its modules and cases.
-pub(crate) struct Golden {
+pub(crate) struct Golden<B: Backend> {
     pub(crate) name: String,
-    pub(crate) model: Rc<Model<Cpu>>,
+    pub(crate) model: Rc<Model<B>>,
     folder: PathBuf,
     cases: Case,
     arrays: Vec<u8>,
 }
 
-fn read(path: &Path) -> Vec<u8> {
+pub(crate) fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every golden model; fails if there are fewer than four.
-pub(crate) fn golden_models() -> Vec<Golden> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/models");
+/// Where all golden data lie.
+pub(crate) fn golden_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
+}
+
+/// Every golden model on this device; fails if there are fewer than four.
+pub(crate) fn golden_models<B: Backend>(backend: &Rc<B>) -> Vec<Golden<B>> {
+    let root = golden_folder().join("models");
     let mut folders: Vec<PathBuf> = std::fs::read_dir(&root)
         .unwrap_or_else(|error| panic!("{}: {error}", root.display()))
         .map(|entry| entry.unwrap().path())
         .collect();
     folders.sort();
     assert!(folders.len() >= 4, "only {} golden models", folders.len());
-    folders.into_iter().map(Golden::load).collect()
+    folders
+        .into_iter()
+        .map(|folder| Golden::load(backend, folder))
+        .collect()
 }
 
-impl Golden {
-    fn load(folder: PathBuf) -> Self {
-        let base = |file: &str| read(&folder.join("base").join(file));
-        let (config, tokenizer, weights) = (base("config.json"), base("tokenizer.json"), base("model.safetensors"));
-        let files = ModelFiles {
-            config: &config,
-            tokenizer: &tokenizer,
-            weights: &weights,
-        };
-        let model = block_on(Model::load(Rc::new(Cpu::new()), files))
-            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+/// The base model of a golden folder.
+pub(crate) fn load_model<B: Backend>(backend: &Rc<B>, folder: &Path) -> Rc<Model<B>> {
+    let base = |file: &str| read(&folder.join("base").join(file));
+    let (config, tokenizer, weights) = (base("config.json"), base("tokenizer.json"), base("model.safetensors"));
+    let files = ModelFiles {
+        config: &config,
+        tokenizer: &tokenizer,
+        weights: &weights,
+    };
+    let model =
+        block_on(Model::load(backend.clone(), files)).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    Rc::new(model)
+}
+
+/// A module as PEFT saved it.
+pub(crate) fn load_module(folder: &Path, spec: &BaseSpec) -> Module {
+    let name = folder.file_name().unwrap().to_string_lossy();
+    let config = read(&folder.join("adapter_config.json"));
+    let weights = read(&folder.join("adapter_model.safetensors"));
+    Module::from_peft(&name, &config, &weights, Some(spec)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The cases of `tests/golden/exports`.
+pub(crate) fn export_cases() -> Vec<Case> {
+    let cases = read(&golden_folder().join("exports/cases.json"));
+    Case(serde_json::from_slice(&cases).unwrap()).objects("logits")
+}
+
+impl<B: Backend> Golden<B> {
+    fn load(backend: &Rc<B>, folder: PathBuf) -> Self {
         Self {
             name: folder.file_name().unwrap().to_string_lossy().into_owned(),
-            model: Rc::new(model),
+            model: load_model(backend, &folder),
             cases: Case(serde_json::from_slice(&read(&folder.join("cases.json"))).unwrap()),
             arrays: read(&folder.join("arrays.safetensors")),
             folder,
@@ -144,12 +171,7 @@ impl Golden {
 
     fn bank(&self, modules: &[String], rule: &str) -> Bank {
         let spec = self.model.base_spec();
-        let load = |name: &String| {
-            let folder = self.folder.join("modules").join(name);
-            let config = read(&folder.join("adapter_config.json"));
-            let weights = read(&folder.join("adapter_model.safetensors"));
-            Module::from_peft(name, &config, &weights, Some(&spec)).unwrap_or_else(|error| panic!("{name}: {error}"))
-        };
+        let load = |name: &String| load_module(&self.folder.join("modules").join(name), &spec);
         Bank::new(modules.iter().map(load).collect(), rule.parse::<Rule>().unwrap()).unwrap()
     }
 
@@ -166,7 +188,7 @@ impl Golden {
     }
 
     /// An engine for a case, with its shots if it has any, and the case's weights (none for the base).
-    pub(crate) fn engine(&self, case: &Case) -> (Engine<Cpu>, Vec<f64>) {
+    pub(crate) fn engine(&self, case: &Case) -> (Engine<B>, Vec<f64>) {
         let shots = case
             .0
             .get("shot_set")
@@ -180,7 +202,7 @@ impl Golden {
         (engine, composed.map(|(_, weights)| weights).unwrap_or_default())
     }
 
-    pub(crate) fn engine_of(&self, modules: &[String], rule: &str, shot_set: &str) -> Engine<Cpu> {
+    pub(crate) fn engine_of(&self, modules: &[String], rule: &str, shot_set: &str) -> Engine<B> {
         self.model
             .engine(Some(&self.bank(modules, rule)), &self.shots(shot_set))
             .unwrap()

@@ -7,10 +7,8 @@ use candle_core::{CpuStorage, Device, Layout, Storage, StorageRef, Tensor};
 
 use super::gemm::{Strided, for_each, multiply};
 use super::lora::{CpuLora, LoraView};
+use super::weight::CpuWeight;
 use crate::{Segments, TensorError};
-
-/// Rows of the head's product that are held at once: `32 * 32128` scores are 4 MiB, which a cache can keep.
-const HEAD_ROWS: usize = 32;
 
 /// A contiguous f32 tensor borrowed as a slice.
 pub(super) struct View<'a> {
@@ -78,22 +76,17 @@ fn square_sum(row: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + tail
 }
 
-pub(super) fn linear(x: &Tensor, weight: &Tensor, lora: Option<&CpuLora>) -> Result<Tensor, TensorError> {
+pub(super) fn linear(
+    x: &Tensor,
+    weight: &CpuWeight,
+    lora: Option<&CpuLora>,
+    scratch: &mut Vec<f32>,
+) -> Result<Tensor, TensorError> {
     let (rows, d_in) = x.dims2()?;
-    let d_out = weight.dim(0)?;
-    let (x, weight) = (View::new(x)?, View::new(weight)?);
+    let (d_out, _) = weight.matrix("linear", "weight")?;
+    let x = View::new(x)?;
     let mut out = vec![0f32; rows * d_out];
-    multiply(
-        rows,
-        d_out,
-        d_in,
-        Strided::row_major(&x, d_in),
-        Strided::transposed(&weight, d_in),
-        &mut out,
-        d_out,
-        false,
-        true,
-    );
+    weight.product(rows, &x, &mut out, scratch)?;
     if let Some(lora) = lora {
         accumulate_lora(&mut out, rows, d_out, &x, d_in, lora, rows / lora.candidates())?;
     }
@@ -220,11 +213,12 @@ fn gelu(x: f32) -> f32 {
 
 pub(super) fn nll(
     x: &Tensor,
-    head: &Tensor,
+    head: &CpuWeight,
     scale: f64,
     targets: &[u32],
     segments: &Segments,
     candidates: usize,
+    scratch: &mut Vec<f32>,
 ) -> Result<Tensor, TensorError> {
     let tokens = segments.total();
     let count = segments.count();
@@ -236,7 +230,7 @@ pub(super) fn nll(
         .collect();
     // f64: a shot's sum must not depend on how many tokens came before it.
     let mut sums = vec![0f64; candidates * count];
-    for_head_rows(x, head, scale, |row, scores| {
+    for_head_rows(x, head, scale, scratch, |row, scores| {
         let (candidate, token) = (row / tokens, row % tokens);
         let target = scores[targets[token] as usize];
         sums[candidate * count + shot_of_row[token]] += log_sum_exp(scores) - f64::from(target);
@@ -263,9 +257,16 @@ fn log_sum_exp(scores: &[f32]) -> f64 {
     f64::from(largest) + sum.ln()
 }
 
-pub(super) fn argmax(x: &Tensor, head: &Tensor) -> Result<Arc<[u32]>, TensorError> {
+pub(super) fn logits(x: &Tensor, head: &CpuWeight, scale: f64, scratch: &mut Vec<f32>) -> Result<Tensor, TensorError> {
+    let (rows, (vocab, _)) = (x.dim(0)?, head.matrix("logits", "head")?);
+    let mut out = Vec::with_capacity(rows * vocab);
+    for_head_rows(x, head, scale, scratch, |_, scores| out.extend_from_slice(scores))?;
+    tensor(out, rows, vocab)
+}
+
+pub(super) fn argmax(x: &Tensor, head: &CpuWeight, scratch: &mut Vec<f32>) -> Result<Arc<[u32]>, TensorError> {
     let mut ids = Vec::with_capacity(x.dim(0)?);
-    for_head_rows(x, head, 1.0, |_, scores| {
+    for_head_rows(x, head, 1.0, scratch, |_, scores| {
         let mut best = 0;
         for (id, &score) in scores.iter().enumerate() {
             if score > scores[best] {
@@ -280,34 +281,26 @@ pub(super) fn argmax(x: &Tensor, head: &Tensor) -> Result<Arc<[u32]>, TensorErro
 /// Gives `visit` each row of `scale * x head^T` in order, a few rows in memory at a time.
 fn for_head_rows(
     x: &Tensor,
-    head: &Tensor,
+    head: &CpuWeight,
     scale: f64,
+    scratch: &mut Vec<f32>,
     mut visit: impl FnMut(usize, &mut [f32]),
 ) -> Result<(), TensorError> {
     let (rows, width) = x.dims2()?;
-    let vocab = head.dim(0)?;
-    let (x, head) = (View::new(x)?, View::new(head)?);
-    let mut scores = vec![0f32; HEAD_ROWS.min(rows) * vocab];
-    for (block, x) in x.chunks(HEAD_ROWS * width.max(1)).enumerate() {
+    let (vocab, _) = head.matrix("head", "head")?;
+    let together = head.rows_together();
+    let x = View::new(x)?;
+    let mut scores = vec![0f32; together.min(rows) * vocab];
+    for (block, x) in x.chunks(together * width.max(1)).enumerate() {
         let own = x.len() / width.max(1);
-        multiply(
-            own,
-            vocab,
-            width,
-            Strided::row_major(x, width),
-            Strided::transposed(&head, width),
-            &mut scores,
-            vocab,
-            false,
-            true,
-        );
+        head.product(own, x, &mut scores, scratch)?;
         for (i, row) in scores.chunks_exact_mut(vocab.max(1)).take(own).enumerate() {
             if scale != 1.0 {
                 for score in row.iter_mut() {
                     *score *= scale as f32;
                 }
             }
-            visit(block * HEAD_ROWS + i, row);
+            visit(block * together + i, row);
         }
     }
     Ok(())

@@ -1,14 +1,16 @@
 //! The CPU backend, on candle's tensors.
 //!
 //! `composed` holds the differentiable forms, `fused` and `attention` those without gradients, `lora` the bank and
-//! both composition rules, `gemm` the one matrix product. Each operation here only checks shapes and chooses.
+//! both composition rules, `weight` the base's matrices, `gemm` the one matrix product. Each operation here only checks shapes and chooses.
 
 mod attention;
 mod composed;
 mod fused;
 mod gemm;
 mod lora;
+mod weight;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,20 +18,35 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use lorahub_adapters::{BankTarget, Rule};
+use lorahub_weights::quant::WeightStorage;
 
 use crate::{AttentionPlan, Backend, Segments, TensorError};
 
 pub use attention::CpuCache;
 pub use gemm::matmul;
 pub use lora::{CpuBank, CpuLora};
+pub use weight::CpuWeight;
 
 /// Lets others run at a checkpoint; resolves to `false` if the caller has asked to stop.
 type YieldHook = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = bool>>>>;
 
 /// The CPU. Natively it uses as many threads as rayon's global pool, in wasm one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Cpu {
     yield_hook: Option<YieldHook>,
+    weights: WeightStorage,
+    /// Where narrow matrices are widened, block by block.
+    scratch: Rc<RefCell<Vec<f32>>>,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self {
+            yield_hook: None,
+            weights: WeightStorage::F32,
+            scratch: Rc::default(),
+        }
+    }
 }
 
 impl Cpu {
@@ -46,23 +63,13 @@ impl Cpu {
     {
         Self {
             yield_hook: Some(Rc::new(move || Box::pin(hook()))),
+            ..Self::default()
         }
     }
-}
 
-/// A matrix, table or vector of the base on the CPU, f32.
-#[derive(Clone, Debug)]
-pub struct CpuWeight(Tensor);
-
-impl CpuWeight {
-    /// Wraps a candle tensor, a variable in training included. It must be f32, on the CPU and contiguous.
-    pub fn from_tensor(tensor: Tensor) -> Self {
-        Self(tensor)
-    }
-
-    /// The tensor itself.
-    pub fn tensor(&self) -> &Tensor {
-        &self.0
+    /// Holds the base's matrices in this form, f32 unless said. Narrow ones are widened where they are multiplied.
+    pub fn with_weights(self, weights: WeightStorage) -> Self {
+        Self { weights, ..self }
     }
 }
 
@@ -160,7 +167,10 @@ impl Backend for Cpu {
             std::env::consts::ARCH
         };
         let plural = if threads == 1 { "thread" } else { "threads" };
-        format!("cpu ({isa}, {threads} {plural})")
+        match self.weights {
+            WeightStorage::F32 => format!("cpu ({isa}, {threads} {plural})"),
+            narrow => format!("cpu ({isa}, {threads} {plural}, {} weights)", narrow.name()),
+        }
     }
 
     fn row_budget(&self) -> usize {
@@ -184,7 +194,7 @@ impl Backend for Cpu {
                 format!("{} values", data.len()),
             ));
         }
-        Ok(CpuWeight(Tensor::from_vec(data, shape, &Device::Cpu)?))
+        CpuWeight::new(shape, data, self.weights)
     }
 
     fn ids(&self, ids: &[u32]) -> Result<Arc<[u32]>, TensorError> {
@@ -192,32 +202,31 @@ impl Backend for Cpu {
     }
 
     fn embed(&self, table: &CpuWeight, ids: &Arc<[u32]>) -> Result<Tensor, TensorError> {
-        let (rows, _) = dims(&table.0, "embed", "table")?;
-        check_ids("embed", ids, rows)?;
-        let ids = Tensor::from_slice(ids, ids.len(), &Device::Cpu)?;
-        Ok(table.0.index_select(&ids, 0)?)
+        check_ids("embed", ids, table.matrix("embed", "table")?.0)?;
+        table.select(ids)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &CpuWeight, eps: f64) -> Result<Tensor, TensorError> {
         let (_, columns) = dims(x, "rms_norm", "x")?;
-        if weight.0.dims() != [columns] {
+        if weight.dims() != [columns] {
             return Err(TensorError::shape(
                 "rms_norm",
                 "weight",
                 format!("[{columns}]"),
-                format!("{:?}", weight.0.dims()),
+                format!("{:?}", weight.dims()),
             ));
         }
-        if tracks(&[x, &weight.0]) {
-            composed::rms_norm(x, &weight.0, eps)
+        let weight = weight.tensor("rms_norm")?;
+        if tracks(&[x, weight]) {
+            composed::rms_norm(x, weight, eps)
         } else {
-            fused::rms_norm(x, &weight.0, eps)
+            fused::rms_norm(x, weight, eps)
         }
     }
 
     fn linear(&self, x: &Tensor, weight: &CpuWeight, lora: Option<&CpuLora>) -> Result<Tensor, TensorError> {
         let (rows, d_in) = dims(x, "linear", "x")?;
-        let (d_out, expected) = dims(&weight.0, "linear", "weight")?;
+        let (d_out, expected) = weight.matrix("linear", "weight")?;
         if d_in != expected {
             return Err(TensorError::shape(
                 "linear",
@@ -237,15 +246,15 @@ impl Backend for Cpu {
                 ));
             }
         }
-        let tracked = tracks(&[x, &weight.0]) || lora.is_some_and(CpuLora::tracks);
+        let tracked = tracks(&[x]) || weight.tracks() || lora.is_some_and(CpuLora::tracks);
         if tracked {
-            let base = x.matmul(&weight.0.t()?)?;
+            let base = x.matmul(&weight.tensor("linear")?.t()?)?;
             match lora {
                 None => Ok(base),
                 Some(lora) => composed::add_lora(&base, x, lora),
             }
         } else {
-            fused::linear(x, &weight.0, lora)
+            fused::linear(x, weight, lora, &mut self.scratch.borrow_mut())
         }
     }
 
@@ -277,11 +286,9 @@ impl Backend for Cpu {
     }
 
     fn relative_bias(&self, table: &CpuWeight, buckets: &[u32]) -> Result<CpuBias, TensorError> {
-        let (rows, _) = dims(&table.0, "relative_bias", "table")?;
-        check_ids("relative_bias", buckets, rows)?;
-        let ids = Tensor::from_slice(buckets, buckets.len(), &Device::Cpu)?;
+        check_ids("relative_bias", buckets, table.matrix("relative_bias", "table")?.0)?;
         Ok(CpuBias {
-            by_head: table.0.index_select(&ids, 0)?.t()?.contiguous()?,
+            by_head: table.select(buckets)?.t()?.contiguous()?,
         })
     }
 
@@ -360,8 +367,11 @@ impl Backend for Cpu {
     }
 
     fn logits(&self, x: &Tensor, head: &CpuWeight, scale: f64) -> Result<Tensor, TensorError> {
-        check_head("logits", x, &head.0)?;
-        Ok(x.affine(scale, 0.0)?.matmul(&head.0.t()?)?)
+        check_head("logits", x, head)?;
+        if tracks(&[x]) || head.tracks() {
+            return Ok(x.affine(scale, 0.0)?.matmul(&head.tensor("logits")?.t()?)?);
+        }
+        fused::logits(x, head, scale, &mut self.scratch.borrow_mut())
     }
 
     fn nll(
@@ -373,7 +383,7 @@ impl Backend for Cpu {
         segments: &Segments,
         candidates: usize,
     ) -> Result<Tensor, TensorError> {
-        let (rows, vocab) = check_head("nll", x, &head.0)?;
+        let (rows, vocab) = check_head("nll", x, head)?;
         check_ids("nll", targets, vocab)?;
         if targets.len() != segments.total() {
             return Err(TensorError::shape("nll", "targets", segments.total(), targets.len()));
@@ -386,16 +396,17 @@ impl Backend for Cpu {
                 format!("{rows} rows"),
             ));
         }
-        if tracks(&[x, &head.0]) {
-            composed::nll(x, &head.0, scale, targets, segments, candidates)
+        if tracks(&[x]) || head.tracks() {
+            composed::nll(x, head.tensor("nll")?, scale, targets, segments, candidates)
         } else {
-            fused::nll(x, &head.0, scale, targets, segments, candidates)
+            let scratch = &mut self.scratch.borrow_mut();
+            fused::nll(x, head, scale, targets, segments, candidates, scratch)
         }
     }
 
     fn argmax(&self, x: &Tensor, head: &CpuWeight) -> Result<Arc<[u32]>, TensorError> {
-        check_head("argmax", x, &head.0)?;
-        fused::argmax(x, &head.0)
+        check_head("argmax", x, head)?;
+        fused::argmax(x, head, &mut self.scratch.borrow_mut())
     }
 
     fn bank(&self, target: &BankTarget, rule: Rule) -> Result<CpuBank, TensorError> {
@@ -435,9 +446,9 @@ fn same_shape(op: &'static str, x: &Tensor, y: &Tensor) -> Result<(), TensorErro
 }
 
 /// Rows of `x` and size of the vocabulary.
-fn check_head(op: &'static str, x: &Tensor, head: &Tensor) -> Result<(usize, usize), TensorError> {
+fn check_head(op: &'static str, x: &Tensor, head: &CpuWeight) -> Result<(usize, usize), TensorError> {
     let (rows, columns) = dims(x, op, "x")?;
-    let (vocab, expected) = dims(head, op, "head")?;
+    let (vocab, expected) = head.matrix(op, "head")?;
     if columns != expected {
         return Err(TensorError::shape(
             op,

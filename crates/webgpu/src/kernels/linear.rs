@@ -1,4 +1,5 @@
-//! `linear_register`, `linear_tile`, `linear_split`: one linear with its adapters, three kernels of one contract.
+//! `linear_register`, `linear_tile`, `linear_wide`, `linear_split`: one linear with its adapters, four kernels of one
+//! contract.
 
 use super::include::{self, LINEAR, LORA_TERM, TILE};
 use crate::kernel::{Kernel, Program, params};
@@ -39,17 +40,22 @@ macro_rules! variant {
 
 variant!(REGISTER, "linear_register");
 variant!(TILED, "linear_tile");
+variant!(WIDE, "linear_wide");
 variant!(SPLIT, "linear_split");
 
 /// Up to this many rows the split kernel runs: a block of it is 4 rows, and reads the matrix once for them.
 const FEW_ROWS: usize = 8;
 
+/// Below this many of its blocks the wide kernel leaves a GPU idle, and the tiled one, which gives the same bits, runs.
+const WIDE_BLOCKS: usize = 64;
+
 /// A kernel and its block of rows and columns.
-fn variant(rows: usize, matmul: Matmul) -> (&'static Kernel, usize, usize) {
-    match matmul {
+fn variant(gpu: &Gpu, rows: usize, d_out: usize) -> (&'static Kernel, usize, usize) {
+    match gpu.matmul() {
         _ if rows <= FEW_ROWS => (&SPLIT, 4, 16),
         Matmul::Register => (&REGISTER, 32, 32),
-        Matmul::Tile => (&TILED, 64, 64),
+        Matmul::Wide if gpu.is_forced() || rows.div_ceil(128) * d_out.div_ceil(128) >= WIDE_BLOCKS => (&WIDE, 128, 128),
+        Matmul::Tile | Matmul::Wide => (&TILED, 64, 64),
     }
 }
 
@@ -99,7 +105,7 @@ pub(crate) fn linear(gpu: &Gpu, of: &Linear<'_>) -> Result<GpuTensor, GpuError> 
         params.lora_stride = lora.b_stride as u32;
         (hidden, lora_b) = (rows_of_lora, &*lora.b);
     }
-    let (kernel, block_rows, block_columns) = variant(rows, gpu.matmul());
+    let (kernel, block_rows, block_columns) = variant(gpu, rows, d_out);
     let groups = rows.div_ceil(block_rows) * d_out.div_ceil(block_columns);
     let buffers = [&*of.x.data, &*of.weight.data, hidden, lora_b, &*data];
     gpu.dispatch(
@@ -118,7 +124,7 @@ pub(crate) fn linear(gpu: &Gpu, of: &Linear<'_>) -> Result<GpuTensor, GpuError> 
 #[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     let mut programs = Vec::new();
-    for kernel in [&REGISTER, &TILED, &SPLIT] {
+    for kernel in [&REGISTER, &TILED, &WIDE, &SPLIT] {
         for d_in in [4, 5] {
             programs.extend(Format::ALL.map(|format| program(kernel, d_in, format)));
         }

@@ -106,7 +106,9 @@ fn attention() {
             scale,
         );
         let what = format!("{candidates} of {query:?} to {key:?}, {heads} heads of {d_kv}, x {scale}");
-        assert_close(&what, &case.run(&gpu), &case.run(&cpu), TOLERANCE);
+        // A score's own rounding, a unit in the last place of the largest that can be, moves its probability as much.
+        let scores = scale * scale * d_kv as f32 * f32::EPSILON;
+        assert_close(&what, &case.run(&gpu), &case.run(&cpu), TOLERANCE + scores);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What does not fit is named, and a device that is gone says so.
 
 use lorahub_tensor::{AttentionPlan, Backend, Segments, TensorError};
-use lorahub_webgpu::Options;
+use lorahub_webgpu::{Options, WeightStorage};
 
 use crate::{Matrix, Values, open, read};
 
@@ -41,6 +41,7 @@ fn shapes_that_do_not_fit_are_named() {
 #[test]
 fn a_matrix_larger_than_a_binding_is_refused_with_both_numbers() {
     let gpu = open(Options {
+        weights: WeightStorage::F32,
         max_binding_bytes: Some(4096),
         ..Options::default()
     });

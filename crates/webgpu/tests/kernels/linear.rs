@@ -1,13 +1,14 @@
-//! `linear_register`, `linear_tile`, `linear_split` without adapters; `logits`.
+//! `linear_register`, `linear_tile`, `linear_wide`, `linear_split` without adapters; `logits`.
 
 use lorahub_tensor::{Backend, Cpu};
 use lorahub_webgpu::{Matmul, Options, WeightStorage};
+use lorahub_weights::quant::{Format, Narrow};
 
 use crate::{Matrix, TOLERANCE, Values, assert_close, open, read};
 
-/// One row; rows around the split kernel's 4 and 8 and the tiles' 32 and 64; columns around 4, 16, 32 and 64; inner
-/// sizes around 4 and the tiles' steps of 16 and 64.
-const SHAPES: [(usize, usize, usize); 16] = [
+/// One row; rows around the split kernel's 4 and 8 and the tiles' 32, 64 and 128; columns around 4, 16, 32, 64 and 128;
+/// inner sizes around 4 and the tiles' steps of 16 and 64.
+const SHAPES: [(usize, usize, usize); 20] = [
     (1, 1, 1),
     (1, 17, 65),
     (3, 16, 4),
@@ -24,6 +25,10 @@ const SHAPES: [(usize, usize, usize); 16] = [
     (65, 63, 33),
     (130, 3, 5),
     (70, 129, 36),
+    (127, 128, 5),
+    (128, 127, 16),
+    (129, 193, 17),
+    (200, 65, 31),
 ];
 
 fn product<B: Backend>(backend: &B, x: &Matrix, weight: &Matrix) -> Vec<f32> {
@@ -38,7 +43,7 @@ fn product<B: Backend>(backend: &B, x: &Matrix, weight: &Matrix) -> Vec<f32> {
 #[test]
 fn linear_in_every_variant() {
     let (cpu, mut random) = (Cpu::new(), Values(8));
-    for matmul in [Matmul::Register, Matmul::Tile] {
+    for matmul in Matmul::ALL {
         let gpu = open(Options {
             matmul: Some(matmul),
             ..Options::default()
@@ -62,15 +67,15 @@ fn linear_in_every_variant() {
     }
 }
 
-/// Both variants sum every output in ascending k, so that a search does not depend on which one a machine takes.
+/// All variants sum every output in ascending k, so that a search does not depend on which one a machine takes.
 #[test]
 fn the_variants_give_the_same_bits() {
     let mut random = Values(9);
     let (x, weight) = (
-        Matrix::random(&mut random, 37, 50, 1.0),
-        Matrix::random(&mut random, 41, 50, 1.0),
+        Matrix::random(&mut random, 137, 50, 1.0),
+        Matrix::random(&mut random, 141, 50, 1.0),
     );
-    let [register, tile] = [Matmul::Register, Matmul::Tile].map(|matmul| {
+    let [register, others @ ..] = Matmul::ALL.map(|matmul| {
         product(
             &open(Options {
                 matmul: Some(matmul),
@@ -80,52 +85,75 @@ fn the_variants_give_the_same_bits() {
             &weight,
         )
     });
-    let differing = register
-        .iter()
-        .zip(&tile)
-        .filter(|(a, b)| a.to_bits() != b.to_bits())
-        .count();
-    assert_eq!(differing, 0, "of {}", tile.len());
+    for other in others {
+        let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+        let differing = register.iter().zip(&other).filter(|pair| !same(*pair)).count();
+        assert_eq!(differing, 0, "of {}", other.len());
+    }
 }
 
+/// Narrow weights are the CPU's: what it holds in the same form, and f32 on the rounded values. `bound` is the most that
+/// rounding can change in one product of values below one, for each term: half a unit of f16 below one, half a step of
+/// q8_0's 127, a whole one of q4_0's 8 at the end that has no integer 8.
 #[test]
-fn f16_weights_are_the_rounded_weights() {
-    let (cpu, mut random) = (Cpu::new(), Values(10));
-    for matmul in [Matmul::Register, Matmul::Tile] {
-        let options = Options {
-            matmul: Some(matmul),
-            weights: WeightStorage::F16,
-            ..Options::default()
-        };
-        let gpu = open(options);
-        // 70 x 60 and 90 x 50 values are enough to be packed; 50 is not a multiple of 4.
-        for (rows, d_out, d_in) in [(2, 70, 60), (20, 90, 50), (40, 70, 64)] {
-            let x = Matrix::random(&mut random, rows, d_in, 1.0);
-            let weight = Matrix::random(&mut random, d_out, d_in, 1.0);
-            let mut rounded = weight.clone();
-            rounded
-                .data
-                .iter_mut()
-                .for_each(|value| *value = half::f16::from_f32(*value).to_f32());
-            let what = format!("{} {rows} x {d_out} x {d_in}", matmul.name());
-            let found = product(&gpu, &x, &weight);
-            assert_close(&what, &found, &product(&cpu, &x, &rounded), TOLERANCE);
-            // Rounding is half a unit of 2^-11 for each weight below one: at most d_in * 2^-12 * max|x| in a sum.
-            let bound = d_in as f32 / 4096.0;
-            for (found, exact) in found.iter().zip(product(&cpu, &x, &weight)) {
-                assert!((found - exact).abs() <= bound, "{what}: {found} {exact}");
+fn narrow_weights_are_the_rounded_weights() {
+    let mut random = Values(10);
+    for (weights, format, bound) in [
+        (WeightStorage::F16, Format::F16, 1.0 / 4096.0),
+        (WeightStorage::Q8, Format::Q8_0, 0.5 / 127.0 + 1.0 / 2048.0),
+        (WeightStorage::Q4, Format::Q4_0, 1.0 / 8.0 + 1.0 / 2048.0),
+    ] {
+        let (exact, cpu) = (Cpu::new(), Cpu::new().with_weights(weights));
+        for matmul in Matmul::ALL {
+            let gpu = open(Options {
+                matmul: Some(matmul),
+                weights,
+                ..Options::default()
+            });
+            // All are large enough to be packed; blocks need columns by 32, and f16 takes any: 50 is no multiple of 4.
+            for (rows, d_out, d_in) in [(1, 70, 64), (3, 33, 96), (20, 90, 50), (40, 70, 64), (131, 133, 32)] {
+                let format = if d_in % 32 == 0 { format } else { Format::F16 };
+                let mut x = Matrix::random(&mut random, rows, d_in, 1.0);
+                // The activation comes by way of a table that is narrow too, so its values must be exact in every form:
+                // integers up to 7 times a power of two, with a -8 in each block that gives q4_0 its step.
+                for (at, value) in x.data.iter_mut().enumerate() {
+                    *value = if at % 32 == 0 {
+                        -1.0
+                    } else {
+                        (*value * 7.0).round() / 8.0
+                    };
+                }
+                if format == Format::Q8_0 {
+                    // And q8_0 a step of 1/127.
+                    x.data
+                        .iter_mut()
+                        .for_each(|value| *value = (*value * 127.0).round() / 128.0);
+                }
+                let weight = Matrix::random(&mut random, d_out, d_in, 1.0);
+                let narrow = Narrow::quantise(format, d_out, d_in, &weight.data).unwrap();
+                let rounded = Matrix {
+                    data: narrow.widen(),
+                    ..weight.clone()
+                };
+                let what = format!("{} {} {rows} x {d_out} x {d_in}", weights.name(), matmul.name());
+                let found = product(&gpu, &x, &weight);
+                assert_close(&what, &found, &product(&exact, &x, &rounded), TOLERANCE);
+                assert_close(&what, &found, &product(&cpu, &x, &weight), TOLERANCE);
+                for (found, exact) in found.iter().zip(product(&exact, &x, &weight)) {
+                    assert!((found - exact).abs() <= d_in as f32 * bound, "{what}: {found} {exact}");
+                }
             }
+            // A value outside f16's range keeps its matrix in f32.
+            let mut weight = Matrix::random(&mut random, 70, 64, 1.0);
+            weight.data[11] = 1e5;
+            let x = Matrix::random(&mut random, 9, 64, 1.0);
+            assert_close(
+                "1e5",
+                &product(&gpu, &x, &weight),
+                &product(&exact, &x, &weight),
+                TOLERANCE,
+            );
         }
-        // A value outside f16's range keeps its matrix in f32.
-        let mut weight = Matrix::random(&mut random, 70, 60, 1.0);
-        weight.data[11] = 1e5;
-        let x = Matrix::random(&mut random, 9, 60, 1.0);
-        assert_close(
-            "1e5",
-            &product(&gpu, &x, &weight),
-            &product(&cpu, &x, &weight),
-            TOLERANCE,
-        );
     }
 }
 
@@ -149,7 +177,7 @@ fn logits_are_scaled() {
 
 #[test]
 fn overflow_in_a_product_is_not_finite() {
-    for matmul in [Matmul::Register, Matmul::Tile] {
+    for matmul in Matmul::ALL {
         let gpu = open(Options {
             matmul: Some(matmul),
             ..Options::default()

@@ -6,6 +6,7 @@
 mod argmax_rows;
 mod attention;
 mod cache;
+mod calibrate;
 mod dispatch;
 mod elementwise;
 mod errors;
