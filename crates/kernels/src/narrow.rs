@@ -1,0 +1,222 @@
+//! Weights held as f16 or as q8_0, widened to f32 on the way to the kernels.
+//!
+//! For several rows a panel is widened into scratch memory once for all of them; for one row there is nothing to spread
+//! that over, and a kernel widens in registers. Both multiply the same f32 numbers in the same order.
+
+use crate::multiply::Scratch;
+use crate::pack::{Layout, PANEL, PanelRow, Panels, Span, Weight};
+use crate::simd::F32x4;
+use crate::tile::{VECTORS, write_row};
+
+/// Weights along `k` that share one scale in q8_0.
+pub const Q8_BLOCK: usize = 32;
+
+/// The bits of the weights, or scales, of sixteen outputs as f16.
+type HalfRow = [u16; PANEL];
+
+/// Weights packed as f16: two bytes each.
+#[derive(Clone, Debug)]
+pub struct PackedF16 {
+    layout: Layout,
+    rows: Vec<HalfRow>,
+}
+
+impl PackedF16 {
+    /// Packs `bits: [n, k]`, the bits of f16 numbers, as a linear layer stores them.
+    ///
+    /// # Panics
+    /// If `bits` is not of this size.
+    pub fn new(bits: &[u16], n: usize, k: usize) -> Self {
+        let layout = Layout { n, k };
+        Self {
+            layout,
+            rows: interleave(layout, bits),
+        }
+    }
+}
+
+/// Weights packed as q8_0: a signed byte each, times an f16 scale for every [`Q8_BLOCK`] along `k`.
+#[derive(Clone, Debug)]
+pub struct PackedQ8 {
+    layout: Layout,
+    rows: Vec<[i8; PANEL]>,
+    /// Like the rows of a matrix `[n, blocks]` packed without blocks of `k`: panel by panel.
+    scales: Vec<HalfRow>,
+}
+
+impl PackedQ8 {
+    /// Packs `values: [n, k]` and the bits of their f16 `scales: [n, ceil(k / 32)]`.
+    ///
+    /// # Panics
+    /// If a slice is not of this size.
+    pub fn new(values: &[i8], scales: &[u16], n: usize, k: usize) -> Self {
+        let layout = Layout { n, k };
+        let blocks = k.div_ceil(Q8_BLOCK);
+        assert_eq!(scales.len(), n * blocks, "scales of {n} outputs, {blocks} blocks each");
+        let mut packed = vec![[0; PANEL]; layout.panels() * blocks];
+        for (output, scales) in scales.chunks_exact(blocks.max(1)).enumerate() {
+            for (block, &scale) in scales.iter().enumerate() {
+                packed[output / PANEL * blocks + block][output % PANEL] = scale;
+            }
+        }
+        Self {
+            layout,
+            rows: interleave(layout, values),
+            scales: packed,
+        }
+    }
+
+    /// One panel's weights and scales of one block of `k`, which starts at a multiple of [`Q8_BLOCK`].
+    fn panel(&self, span: Span) -> impl Iterator<Item = (&[[i8; PANEL]], &HalfRow)> {
+        let blocks = self.layout.k.div_ceil(Q8_BLOCK);
+        let scales = &self.scales[span.first * blocks..][span.start / Q8_BLOCK..];
+        self.rows[self.layout.range(span)].chunks(Q8_BLOCK).zip(scales)
+    }
+}
+
+/// `values: [n, k]` in the order of panels.
+fn interleave<T: Copy + Default>(layout: Layout, values: &[T]) -> Vec<[T; PANEL]> {
+    let Layout { n, k } = layout;
+    assert_eq!(values.len(), n * k, "values of {n} outputs and {k} inputs");
+    let mut rows = vec![[T::default(); PANEL]; layout.rows()];
+    for span in layout.spans() {
+        let panel = &mut rows[layout.range(span)];
+        let first = span.first * PANEL;
+        for (j, output) in (first..n.min(first + PANEL)).enumerate() {
+            let from = &values[output * k + span.start..][..span.length];
+            for (row, &value) in panel.iter_mut().zip(from) {
+                row[j] = value;
+            }
+        }
+    }
+    rows
+}
+
+/// The span's panels, each by itself.
+fn singly(span: Span) -> impl Iterator<Item = Span> {
+    (0..span.count).map(move |p| Span {
+        first: span.first + p,
+        count: 1,
+        ..span
+    })
+}
+
+#[inline(always)]
+fn from_halves(bits: &HalfRow) -> [F32x4; VECTORS] {
+    let (vectors, _) = bits.as_chunks::<4>();
+    std::array::from_fn(|v| F32x4::from_f16(&vectors[v]))
+}
+
+#[inline(always)]
+fn from_bytes(bytes: &[i8; PANEL], scales: &[F32x4; VECTORS]) -> [F32x4; VECTORS] {
+    let (halves, _) = bytes.as_chunks::<8>();
+    let [[a, b], [c, d]] = [F32x4::from_i8(&halves[0]), F32x4::from_i8(&halves[1])];
+    // Exact: eight bits by eleven.
+    [a.mul(scales[0]), b.mul(scales[1]), c.mul(scales[2]), d.mul(scales[3])]
+}
+
+#[inline(always)]
+fn store(weights: [F32x4; VECTORS], row: &mut PanelRow) {
+    write_row(&weights, row, false);
+}
+
+#[inline(always)]
+fn add_product(sums: &mut [F32x4; VECTORS], x: f32, weights: [F32x4; VECTORS]) {
+    let x = F32x4::splat(x);
+    for (sum, weight) in sums.iter_mut().zip(weights) {
+        *sum = x.mul_add(weight, *sum);
+    }
+}
+
+#[inline(never)]
+fn widen_halves(from: &[HalfRow], to: &mut [PanelRow]) {
+    for (from, to) in from.iter().zip(to) {
+        store(from_halves(from), to);
+    }
+}
+
+#[inline(never)]
+fn halves_by_row(x: &[f32], panel: &[HalfRow], out: &mut [f32], add: bool) {
+    let mut sums = [F32x4::splat(0.0); VECTORS];
+    for (&x, row) in x.iter().zip(panel) {
+        add_product(&mut sums, x, from_halves(row));
+    }
+    write_row(&sums, out, add);
+}
+
+#[inline(never)]
+fn widen_bytes<'a>(from: impl Iterator<Item = (&'a [[i8; PANEL]], &'a HalfRow)>, to: &mut [PanelRow]) {
+    for ((from, scales), to) in from.zip(to.chunks_mut(Q8_BLOCK)) {
+        let scales = from_halves(scales);
+        for (from, to) in from.iter().zip(to) {
+            store(from_bytes(from, &scales), to);
+        }
+    }
+}
+
+#[inline(never)]
+fn bytes_by_row<'a>(
+    x: &[f32],
+    panel: impl Iterator<Item = (&'a [[i8; PANEL]], &'a HalfRow)>,
+    out: &mut [f32],
+    add: bool,
+) {
+    let mut sums = [F32x4::splat(0.0); VECTORS];
+    for (x, (rows, scales)) in x.chunks(Q8_BLOCK).zip(panel) {
+        let scales = from_halves(scales);
+        for (&x, row) in x.iter().zip(rows) {
+            add_product(&mut sums, x, from_bytes(row, &scales));
+        }
+    }
+    write_row(&sums, out, add);
+}
+
+impl Weight for PackedF16 {
+    fn outputs(&self) -> usize {
+        self.layout.n
+    }
+
+    fn inputs(&self) -> usize {
+        self.layout.k
+    }
+}
+
+impl Panels for PackedF16 {
+    fn panels<'a>(&'a self, span: Span, scratch: &'a mut Scratch) -> &'a [PanelRow] {
+        let to = &mut scratch.panels[..span.count * span.length];
+        widen_halves(&self.rows[self.layout.range(span)], to);
+        to
+    }
+
+    fn row(&self, span: Span, x: &[f32], out: &mut [f32], add: bool) {
+        for (span, out) in singly(span).zip(out.chunks_mut(PANEL)) {
+            halves_by_row(x, &self.rows[self.layout.range(span)], out, add);
+        }
+    }
+}
+
+impl Weight for PackedQ8 {
+    fn outputs(&self) -> usize {
+        self.layout.n
+    }
+
+    fn inputs(&self) -> usize {
+        self.layout.k
+    }
+}
+
+impl Panels for PackedQ8 {
+    fn panels<'a>(&'a self, span: Span, scratch: &'a mut Scratch) -> &'a [PanelRow] {
+        let to = &mut scratch.panels[..span.count * span.length];
+        for (span, to) in singly(span).zip(to.chunks_exact_mut(span.length)) {
+            widen_bytes(self.panel(span), to);
+        }
+        to
+    }
+
+    fn row(&self, span: Span, x: &[f32], out: &mut [f32], add: bool) {
+        for (span, out) in singly(span).zip(out.chunks_mut(PANEL)) {
+            bytes_by_row(x, self.panel(span), out, add);
+        }
+    }
+}

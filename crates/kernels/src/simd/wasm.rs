@@ -1,0 +1,140 @@
+//! [`F32x4`] on wasm's simd128, with fused multiply-add where the build has relaxed-simd.
+
+#[cfg(target_feature = "relaxed-simd")]
+use std::arch::wasm32::f32x4_relaxed_madd;
+use std::arch::wasm32::{
+    f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_ge, f32x4_mul, f32x4_pmax, f32x4_pmin,
+    f32x4_splat, f32x4_sub, i16x8_load_extend_i8x8, i32x4_add, i32x4_extend_high_i16x8, i32x4_extend_low_i16x8,
+    i32x4_shl, i32x4_shr, i32x4_shuffle, i32x4_splat, i32x4_sub, i64x2_shuffle, u32x4_load_extend_u16x4, v128,
+    v128_and, v128_load, v128_or, v128_store,
+};
+
+use super::ROUNDING;
+
+/// Four f32 lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x4(v128);
+
+impl F32x4 {
+    #[inline(always)]
+    pub(crate) fn splat(value: f32) -> Self {
+        Self(f32x4_splat(value))
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(from: &[f32; 4]) -> Self {
+        // SAFETY: the reference is to 16 readable bytes, and the instruction needs no alignment.
+        Self(unsafe { v128_load(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [f32; 4]) {
+        // SAFETY: the reference is to 16 writable bytes, and the instruction needs no alignment.
+        unsafe { v128_store(to.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(self, other: Self) -> Self {
+        Self(f32x4_add(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn sub(self, other: Self) -> Self {
+        Self(f32x4_sub(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn mul(self, other: Self) -> Self {
+        Self(f32x4_mul(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn div(self, other: Self) -> Self {
+        Self(f32x4_div(self.0, other.0))
+    }
+
+    /// `self * factor + addend`; see the module for its rounding.
+    #[inline(always)]
+    pub(crate) fn mul_add(self, factor: Self, addend: Self) -> Self {
+        #[cfg(target_feature = "relaxed-simd")]
+        return Self(f32x4_relaxed_madd(self.0, factor.0, addend.0));
+        #[cfg(not(target_feature = "relaxed-simd"))]
+        Self(f32x4_add(f32x4_mul(self.0, factor.0), addend.0))
+    }
+
+    /// `bound` in the lanes where it is smaller; a NaN in `self` stays.
+    #[inline(always)]
+    pub(crate) fn at_most(self, bound: Self) -> Self {
+        Self(f32x4_pmin(self.0, bound.0))
+    }
+
+    /// `bound` in the lanes where it is larger; a NaN in `self` stays.
+    #[inline(always)]
+    pub(crate) fn at_least(self, bound: Self) -> Self {
+        Self(f32x4_pmax(self.0, bound.0))
+    }
+
+    /// `self * 2^n` with `n` given as `ROUNDING + n`, for `n` from -250 to 250. Two factors, because `2^n` itself
+    /// leaves the range of f32 at both ends.
+    #[inline(always)]
+    pub(crate) fn times_two_to(self, rounding_plus_n: Self) -> Self {
+        let n = i32x4_sub(rounding_plus_n.0, i32x4_splat(ROUNDING.to_bits() as i32));
+        let half = i32x4_shr(n, 1);
+        let power = |n: v128| i32x4_shl(i32x4_add(n, i32x4_splat(127)), 23);
+        Self(f32x4_mul(f32x4_mul(self.0, power(half)), power(i32x4_sub(n, half))))
+    }
+
+    /// Columns become rows.
+    #[inline(always)]
+    pub(crate) fn transpose([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        let (ab_low, ab_high) = (
+            i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0),
+            i32x4_shuffle::<2, 6, 3, 7>(a.0, b.0),
+        );
+        let (cd_low, cd_high) = (
+            i32x4_shuffle::<0, 4, 1, 5>(c.0, d.0),
+            i32x4_shuffle::<2, 6, 3, 7>(c.0, d.0),
+        );
+        [
+            Self(i64x2_shuffle::<0, 2>(ab_low, cd_low)),
+            Self(i64x2_shuffle::<1, 3>(ab_low, cd_low)),
+            Self(i64x2_shuffle::<0, 2>(ab_high, cd_high)),
+            Self(i64x2_shuffle::<1, 3>(ab_high, cd_high)),
+        ]
+    }
+
+    #[inline(always)]
+    pub(crate) fn lanes(self) -> [f32; 4] {
+        [
+            f32x4_extract_lane::<0>(self.0),
+            f32x4_extract_lane::<1>(self.0),
+            f32x4_extract_lane::<2>(self.0),
+            f32x4_extract_lane::<3>(self.0),
+        ]
+    }
+
+    /// Four f16 numbers given by their bits; infinities and NaNs stay what they are.
+    #[inline(always)]
+    pub(crate) fn from_f16(bits: &[u16; 4]) -> Self {
+        // SAFETY: the reference is to 8 readable bytes, and the instruction needs no alignment.
+        let bits = unsafe { u32x4_load_extend_u16x4(bits.as_ptr()) };
+        let sign = i32x4_shl(v128_and(bits, i32x4_splat(0x8000)), 16);
+        let magnitude = i32x4_shl(v128_and(bits, i32x4_splat(0x7fff)), 13);
+        // As bits of an f32 the exponent is too small by 127 - 15; the product is exact and also covers subnormals.
+        let value = f32x4_mul(magnitude, f32x4_splat(f32::from_bits((127 + 112) << 23)));
+        // An f16 exponent of all ones came out as 2^16 or more, which no finite f16 reaches.
+        let special = v128_and(f32x4_ge(value, f32x4_splat(65536.0)), i32x4_splat(0x7f80_0000));
+        Self(v128_or(v128_or(value, special), sign))
+    }
+
+    /// Eight signed bytes as two vectors.
+    #[inline(always)]
+    pub(crate) fn from_i8(values: &[i8; 8]) -> [Self; 2] {
+        // SAFETY: the reference is to 8 readable bytes, and the instruction needs no alignment.
+        let wide = unsafe { i16x8_load_extend_i8x8(values.as_ptr()) };
+        [
+            Self(f32x4_convert_i32x4(i32x4_extend_low_i16x8(wide))),
+            Self(f32x4_convert_i32x4(i32x4_extend_high_i16x8(wide))),
+        ]
+    }
+}
