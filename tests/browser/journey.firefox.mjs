@@ -42,6 +42,7 @@ test('the whole job in Firefox', { timeout: 600_000 }, async (t) => {
 
   await driver.fill('budget', '2000');
   await driver.click('adapt');
+  await until(driver, 'data-state', ['running'], 5_000);
   await evaluations(driver, 40);
   await driver.click('cancel');
   await until(driver, 'data-state', ['cancelled'], 1_000);

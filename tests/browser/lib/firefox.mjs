@@ -22,6 +22,8 @@ const preferences = (downloads) => ({
   'browser.download.dir': downloads,
   'browser.download.folderList': 2,
   'browser.download.always_ask_before_handling_new_types': false,
+  // Its panel would take the focus from the page.
+  'browser.download.alwaysOpenPanel': false,
   'browser.safebrowsing.downloads.enabled': false,
   'browser.safebrowsing.malware.enabled': false,
   'browser.safebrowsing.phishing.enabled': false,
@@ -135,7 +137,19 @@ function driver(send) {
   };
   return {
     evaluate,
-    click: async (id) => void (await send('WebDriver:ElementClick', { id: await element(id) })),
+    click: async (id) => {
+      // A button that has just appeared takes no click for a moment; a browser's own driver would wait as well.
+      const clicked = async () => {
+        try {
+          await send('WebDriver:ElementClick', { id: await element(id) });
+          return true;
+        } catch (error) {
+          if (error.message.startsWith('element not interactable')) return undefined;
+          throw error;
+        }
+      };
+      await eventually(clicked, 5_000, `${id} took no click`);
+    },
     fill: async (id, text) => {
       const field = await element(id);
       await send('WebDriver:ElementClear', { id: field });
