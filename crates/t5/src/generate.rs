@@ -60,6 +60,23 @@ impl<'a, B: Backend> Decode<'a, B> {
     /// # Errors
     /// [`T5Error::Tensor`] from the device, cancellation included.
     pub async fn step(&mut self) -> Result<Vec<u32>, T5Error> {
+        Ok(self.steps(1).await?.pop().unwrap_or_default())
+    }
+
+    /// `count` steps with one read at their end: a step's tokens go into the next without the host seeing them.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub async fn steps(&mut self, count: usize) -> Result<Vec<Vec<u32>>, T5Error> {
+        let mut steps = Vec::with_capacity(count);
+        for _ in 0..count {
+            self.advance().await?;
+            steps.push(self.next.clone());
+        }
+        Ok(self.model.backend().read_steps(&steps).await?)
+    }
+
+    async fn advance(&mut self) -> Result<(), T5Error> {
         let (model, adapter) = (self.model, self.adapter);
         let (backend, config) = (&**model.backend(), &model.config);
         let one_row = Segments::ones(self.encoded.count());
@@ -89,8 +106,7 @@ impl<'a, B: Backend> Decode<'a, B> {
         }
         let x = backend.rms_norm(&x, &model.decoder.final_norm, config.epsilon)?;
         self.next = backend.argmax(&x, &model.head)?;
-        backend.checkpoint().await?;
-        Ok(backend.read_ids(&self.next).await?)
+        Ok(backend.checkpoint().await?)
     }
 
     /// Goes on with these sequences only, in this order; `tokens` are their latest ids.
@@ -117,7 +133,7 @@ impl<'a, B: Backend> Decode<'a, B> {
 }
 
 /// Greedy ids for each input, `</s>` included where it was produced. `on_step` sees the ids of all sequences after
-/// every step and may stop.
+/// every step, several times in a row where the device reads several steps at once, and may stop.
 pub(crate) async fn greedy<B: Backend>(
     model: &T5<B>,
     adapter: &Adapter<B>,
@@ -133,23 +149,28 @@ pub(crate) async fn greedy<B: Backend>(
     let mut decode = Decode::start(model, adapter, inputs, max_new_tokens).await?;
     // Which input each decoded row belongs to, and whether it is still going.
     let mut rows: Vec<(usize, bool)> = (0..inputs.len()).map(|input| (input, true)).collect();
-    for _ in 0..max_new_tokens {
-        let ids = decode.step().await?;
-        for ((input, going), &id) in rows.iter_mut().zip(&ids) {
-            if *going {
-                outputs[*input].push(id);
-                *going = id != eos;
+    let mut done = 0;
+    while done < max_new_tokens {
+        let count = model.backend().steps_per_read(done).clamp(1, max_new_tokens - done);
+        let steps = decode.steps(count).await?;
+        done += count;
+        for ids in &steps {
+            for ((input, going), &id) in rows.iter_mut().zip(ids) {
+                if *going {
+                    outputs[*input].push(id);
+                    *going = id != eos;
+                }
+            }
+            // What was computed past the end of all sequences is dropped with the rest of `steps`.
+            if on_step(&outputs).is_break() || !rows.iter().any(|(_, going)| *going) {
+                return Ok(outputs);
             }
         }
-        if on_step(&outputs).is_break() {
-            break;
-        }
         let going: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].1).collect();
-        if going.is_empty() {
-            break;
-        }
         // Dropping finished rows copies the caches, so do it when it saves a quarter of the work.
-        if going.len() * 4 <= rows.len() * 3 {
+        if going.len() * 4 <= rows.len() * 3
+            && let Some(ids) = steps.last()
+        {
             let tokens: Vec<u32> = going.iter().map(|&row| ids[row]).collect();
             decode.keep(&going, &tokens)?;
             rows = going.iter().map(|&row| rows[row]).collect();

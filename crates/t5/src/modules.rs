@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use lorahub_adapters::{Bank, BankTarget};
+use lorahub_adapters::{Bank, BankTarget, Rule};
 use lorahub_tensor::Backend;
 
-use crate::{Adapter, Prepared, T5, T5Error};
+use crate::{Adapter, Cost, Prepared, T5, T5Error};
 
 /// N modules uploaded for one base: for each of its linears, in [`Config::base_spec`](crate::Config::base_spec)'s order,
 /// the modules' matrices, or nothing where they adapt nothing.
 pub struct Modules<B: Backend> {
     count: usize,
     banks: Vec<Option<B::Bank>>,
+    /// Bytes of the matrices that one candidate's adapters have of their own.
+    own_bytes: u64,
+    /// Bytes of the widest hidden row of an adapter.
+    hidden_bytes: u64,
 }
 
 impl<B: Backend> Modules<B> {
@@ -20,6 +24,8 @@ impl<B: Backend> Modules<B> {
         Self {
             count: 0,
             banks: Vec::new(),
+            own_bytes: 0,
+            hidden_bytes: 0,
         }
     }
 
@@ -34,6 +40,7 @@ impl<B: Backend> Modules<B> {
             .map(|target| (target.path.as_str(), target))
             .collect();
         let mut banks = Vec::new();
+        let (mut own_bytes, mut hidden_bytes) = (0, 0);
         for linear in t5.config().base_spec().targets {
             let Some(target) = by_path.remove(linear.path.as_str()) else {
                 banks.push(None);
@@ -44,6 +51,15 @@ impl<B: Backend> Modules<B> {
                 let path = linear.path;
                 return Err(T5Error::TargetShape { path, expected, found });
             }
+            let rank = match bank.rule() {
+                Rule::Reference => target.ranks.first().copied().unwrap_or(0),
+                // All modules side by side, shared by the candidates.
+                Rule::Exact => target.ranks.iter().sum(),
+            };
+            if bank.rule() == Rule::Reference {
+                own_bytes += 4 * (rank * (target.d_in + target.d_out)) as u64;
+            }
+            hidden_bytes = hidden_bytes.max(4 * rank as u64);
             banks.push(Some(t5.backend().bank(target, bank.rule())?));
         }
         match by_path.keys().next() {
@@ -53,6 +69,8 @@ impl<B: Backend> Modules<B> {
             None => Ok(Self {
                 count: bank.len(),
                 banks,
+                own_bytes,
+                hidden_bytes,
             }),
         }
     }
@@ -90,13 +108,13 @@ impl<B: Backend> Modules<B> {
     }
 
     /// Negative log-likelihood of every shot under every candidate, summed over its tokens: `[C][k]`, nats. Candidates
-    /// run in micro-batches that the device's row budget allows.
+    /// run in micro-batches that the device's budgets allow, in rows and in bytes.
     ///
     /// # Errors
     /// As [`compose`](Self::compose), and the device's.
     pub async fn nll(&self, t5: &T5<B>, batch: &Prepared<B>, candidates: &[&[f64]]) -> Result<Vec<Vec<f32>>, T5Error> {
         let shots = batch.target_tokens().len();
-        let together = (t5.backend().row_budget() / batch.rows()).max(1);
+        let together = self.together(t5, batch);
         let mut losses = Vec::with_capacity(candidates.len());
         for chunk in candidates.chunks(together) {
             let adapter = self.compose(t5, chunk)?;
@@ -105,5 +123,17 @@ impl<B: Backend> Modules<B> {
             losses.extend(nll.chunks(shots).map(<[f32]>::to_vec));
         }
         Ok(losses)
+    }
+
+    /// Candidates of one micro-batch. One always runs: a shot has passed the check of what a single one may need.
+    fn together(&self, t5: &T5<B>, batch: &Prepared<B>) -> usize {
+        let (inputs, targets) = (&batch.encoder.segments, &batch.decoder.segments);
+        let activations = Cost::of_evaluation(t5.config(), inputs.lengths(), targets.lengths()).bytes;
+        let adapters = self.own_bytes + self.hidden_bytes * batch.rows() as u64;
+        // An eighth more, because buffers come in sizes.
+        let bytes = (activations + adapters) / 8 * 9;
+        let by_bytes = t5.backend().memory_budget() / bytes.max(1);
+        let by_rows = t5.backend().row_budget() / batch.rows().max(1);
+        by_rows.min(usize::try_from(by_bytes).unwrap_or(usize::MAX)).max(1)
     }
 }

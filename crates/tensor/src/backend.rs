@@ -89,7 +89,7 @@ pub struct AttentionPlan<'a> {
 /// A device that can run Flan-T5.
 ///
 /// Methods enqueue; they need not have finished when they return. Only [`read`](Backend::read),
-/// [`read_ids`](Backend::read_ids) and [`checkpoint`](Backend::checkpoint) wait. Every tensor is f32
+/// [`read_ids`](Backend::read_ids), [`read_steps`](Backend::read_steps) and [`checkpoint`](Backend::checkpoint) wait. Every tensor is f32
 /// `[rows, columns]`; shapes below use the crate's letters: `C` candidates, `T` rows of one candidate, `k` shots,
 /// `V` vocabulary.
 ///
@@ -116,7 +116,8 @@ pub trait Backend: 'static {
     /// Most activation rows one pass should hold; the caller splits a generation into micro-batches by it.
     fn row_budget(&self) -> usize;
 
-    /// Bytes of activations that one sequence may need before it is refused.
+    /// Bytes that the activations of one pass may take. The caller splits a generation by it too, and refuses a sequence
+    /// that needs more alone.
     fn memory_budget(&self) -> u64;
 
     /// Uploads a matrix or vector of the base: `data` is row-major, `shape` its dimensions.
@@ -223,6 +224,24 @@ pub trait Backend: 'static {
 
     /// Waits for ids and copies them to the host.
     fn read_ids(&self, ids: &Self::Ids) -> impl Future<Output = Result<Vec<u32>, TensorError>>;
+
+    /// Decode steps to enqueue before their ids are read, at least 1; asked before every read, with the steps that this
+    /// decode has done. A device whose reads take long hides them behind more steps, as many as streaming can wait for.
+    fn steps_per_read(&self, done: usize) -> usize {
+        let _ = done;
+        1
+    }
+
+    /// Waits for the ids of several steps and copies them to the host.
+    fn read_steps(&self, steps: &[Self::Ids]) -> impl Future<Output = Result<Vec<Vec<u32>>, TensorError>> {
+        async move {
+            let mut read = Vec::with_capacity(steps.len());
+            for ids in steps {
+                read.push(self.read_ids(ids).await?);
+            }
+            Ok(read)
+        }
+    }
 
     /// Submits what is enqueued and lets others run; called between layers and micro-batches.
     ///

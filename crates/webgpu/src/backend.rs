@@ -177,7 +177,7 @@ impl Backend for Gpu {
     }
 
     fn memory_budget(&self) -> u64 {
-        1 << 30
+        self.options().activation_bytes.unwrap_or(1 << 30)
     }
 
     fn weight(&self, shape: &[usize], data: Vec<f32>) -> Result<GpuWeight, TensorError> {
@@ -450,6 +450,25 @@ impl Backend for Gpu {
 
     async fn read_ids(&self, ids: &GpuIds) -> Result<Vec<u32>, TensorError> {
         Ok(self.read_words(&ids.data, ids.count).await?)
+    }
+
+    fn steps_per_read(&self, done: usize) -> usize {
+        self.pace().start(done)
+    }
+
+    async fn read_steps(&self, steps: &[GpuIds]) -> Result<Vec<Vec<u32>>, TensorError> {
+        let from: Vec<_> = steps.iter().map(|ids| (&*ids.data, ids.count)).collect();
+        let all = self.read_all(&from).await?;
+        self.pace().end(steps.len());
+        let mut rest = all.as_slice();
+        Ok(steps
+            .iter()
+            .map(|ids| {
+                let (own, after) = rest.split_at(ids.count.min(rest.len()));
+                rest = after;
+                own.to_vec()
+            })
+            .collect())
     }
 
     async fn checkpoint(&self) -> Result<(), TensorError> {

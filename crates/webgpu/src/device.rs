@@ -12,6 +12,7 @@ use crate::GpuError;
 use crate::kernel::{Pipelines, Program};
 use crate::memory::{Allocation, MemoryUse, Pool, Purpose};
 use crate::options::{Matmul, Options};
+use crate::pace::{Pace, UNTIMED_STEPS};
 use crate::recorder::{Readback, Recorder};
 
 /// Submissions that may be under way before a checkpoint waits for the oldest: the GPU stays fed, and a cancelled pass
@@ -73,6 +74,7 @@ pub struct Gpu {
     remembered: RefCell<VecDeque<(Vec<u32>, Rc<Allocation>)>>,
     staging: RefCell<Option<Staging>>,
     in_flight: RefCell<VecDeque<Ticket>>,
+    pace: Pace,
 }
 
 /// A buffer that the host maps. It is destroyed on drop, also where a read is abandoned half way.
@@ -208,6 +210,7 @@ impl Gpu {
             remembered: RefCell::default(),
             staging: RefCell::default(),
             in_flight: RefCell::default(),
+            pace: Pace::new(options.clock.clone(), if software { 1 } else { UNTIMED_STEPS }),
             device,
             queue,
             adapter,
@@ -254,6 +257,10 @@ impl Gpu {
     /// Gives the device up and its memory back at once. Everything after it fails with [`GpuError::Lost`].
     pub fn destroy(&self) {
         self.device.destroy();
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -357,7 +364,7 @@ impl Gpu {
         let grid = self.grid(groups)?;
         let pipeline = self.pipelines.get(program);
         if self.recorder.borrow().is_full() {
-            self.flush(None)?;
+            self.flush(&[])?;
         }
         self.recorder
             .borrow_mut()
@@ -365,10 +372,10 @@ impl Gpu {
         Ok(())
     }
 
-    /// Submits what is recorded, and `readback` after it.
-    fn flush(&self, readback: Option<&Readback<'_>>) -> Result<wgpu::SubmissionIndex, GpuError> {
+    /// Submits what is recorded, and the copies to the host after it.
+    fn flush(&self, readbacks: &[Readback<'_>]) -> Result<wgpu::SubmissionIndex, GpuError> {
         let recorder = &mut *self.recorder.borrow_mut();
-        let index = recorder.submit(readback);
+        let index = recorder.submit(readbacks);
         let doomed = self.pool.submitted();
         recorder.forget(&doomed.iter().map(|(id, _)| *id).collect::<Vec<_>>());
         for (_, buffer) in doomed {
@@ -381,7 +388,7 @@ impl Gpu {
     /// Submits what is recorded and lets others run. Waits only while too much is under way.
     pub(crate) async fn checkpoint(&self) -> Result<(), TensorError> {
         if !self.recorder.borrow().is_empty() {
-            let index = self.flush(None)?;
+            let index = self.flush(&[])?;
             self.in_flight.borrow_mut().push_back(Ticket::new(&self.queue, index));
         }
         let most = if self.is_software() {
@@ -411,16 +418,28 @@ impl Gpu {
 
     /// Waits for everything recorded and copies the first `words` 4-byte values of `from` to the host.
     pub(crate) async fn read_words(&self, from: &Allocation, words: usize) -> Result<Vec<u32>, GpuError> {
-        let bytes = words as u64 * 4;
+        self.read_all(&[(from, words)]).await
+    }
+
+    /// The same of several buffers, one after another in the result, with one wait.
+    pub(crate) async fn read_all(&self, from: &[(&Allocation, usize)]) -> Result<Vec<u32>, GpuError> {
+        let bytes = from.iter().map(|(_, words)| *words as u64 * 4).sum();
         if bytes == 0 {
             return Ok(Vec::new());
         }
         let staging = self.staging(bytes);
-        self.flush(Some(&Readback {
-            from,
-            to: &staging.0,
-            bytes,
-        }))?;
+        let mut offset = 0;
+        let readbacks = from.iter().map(|&(from, words)| {
+            let readback = Readback {
+                from,
+                to: &staging.0,
+                offset,
+                bytes: words as u64 * 4,
+            };
+            offset += readback.bytes;
+            readback
+        });
+        self.flush(&readbacks.collect::<Vec<_>>())?;
         let (sender, mapped) = oneshot::channel();
         staging.0.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
             // The receiver is gone if the caller stopped waiting.

@@ -23,6 +23,8 @@ pub struct MemoryUse {
     pub live_bytes: u64,
     /// Number of those buffers.
     pub live_buffers: u64,
+    /// The most bytes that they have ever been.
+    pub peak_bytes: u64,
     /// Bytes of released buffers kept for reuse.
     pub free_bytes: u64,
     /// Number of released buffers kept for reuse.
@@ -134,6 +136,7 @@ impl Pool {
         };
         let usage = &mut self.state.borrow_mut().usage;
         usage.live_bytes += size;
+        usage.peak_bytes = usage.peak_bytes.max(usage.live_bytes);
         usage.live_buffers += 1;
         Ok(Rc::new(Allocation {
             pool: self.clone(),

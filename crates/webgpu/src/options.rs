@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Lets others run at a checkpoint; resolves to `false` if the caller has asked to stop.
 pub type YieldHook = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = bool>>>>;
 
+/// Seconds since some moment, going on steadily.
+pub type Clock = Rc<dyn Fn() -> f64>;
+
 /// Which kernel multiplies many rows. Few rows (a decode step) always take the split kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,6 +50,9 @@ pub struct Options {
     pub matmul: Option<Matmul>,
     /// Bytes of released buffers that are kept for reuse; by default 256 MiB.
     pub pool_bytes: Option<u64>,
+    /// Bytes that the activations of one pass may take, adapters included; by default 1 GiB. A generation is split by
+    /// it, and a sequence that needs more alone is refused.
+    pub activation_bytes: Option<u64>,
     /// Pretends that the adapter's `max_compute_workgroups_per_dimension` is this, to test large dispatches on small
     /// inputs. It only lowers the limit.
     pub max_workgroups: Option<u32>,
@@ -54,6 +60,9 @@ pub struct Options {
     pub max_binding_bytes: Option<u64>,
     /// Rewrites a kernel's WGSL, given its name, before it is compiled: to test that wrong kernels are found out.
     pub edit_wgsl: Option<fn(&'static str, String) -> String>,
+    /// A clock, by which a decode finds how many steps may go before their tokens are read. Without one it is a
+    /// constant.
+    pub clock: Option<Clock>,
     /// What checkpoints await; see [`with_yield`](Self::with_yield).
     pub yield_hook: Option<YieldHook>,
 }

@@ -26,6 +26,8 @@ struct Command {
 pub(crate) struct Readback<'a> {
     pub(crate) from: &'a Allocation,
     pub(crate) to: &'a wgpu::Buffer,
+    /// Where in `to`.
+    pub(crate) offset: u64,
     pub(crate) bytes: u64,
 }
 
@@ -119,8 +121,8 @@ impl Recorder {
         }
     }
 
-    /// Submits what is recorded, and the copy after it.
-    pub(crate) fn submit(&mut self, readback: Option<&Readback<'_>>) -> wgpu::SubmissionIndex {
+    /// Submits what is recorded, and the copies after it.
+    pub(crate) fn submit(&mut self, readbacks: &[Readback<'_>]) -> wgpu::SubmissionIndex {
         let mut encoder = self
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -141,8 +143,8 @@ impl Recorder {
             }
             self.params.clear();
         }
-        if let Some(readback) = readback {
-            encoder.copy_buffer_to_buffer(readback.from.buffer(), 0, readback.to, 0, readback.bytes);
+        for of in readbacks {
+            encoder.copy_buffer_to_buffer(of.from.buffer(), 0, of.to, of.offset, of.bytes);
         }
         self.queue.submit([encoder.finish()])
     }

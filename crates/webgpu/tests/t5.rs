@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use lorahub_adapters::{Bank, LoraPair, Module, Rule};
 use lorahub_t5::{Config, Decode, Modules, T5, T5Error};
-use lorahub_tensor::{Backend, Cpu};
+use lorahub_tensor::{Backend, Cpu, TensorError};
 use lorahub_webgpu::{Gpu, Matmul, Options};
 use pollster::block_on;
 
@@ -237,4 +237,50 @@ fn twenty_rounds_hold_no_more_than_two() {
         }
     }
     assert_eq!(Some(gpu.memory()), after_two);
+}
+
+/// A generation is split so that no pass takes more than its budget, and loses nothing by it.
+#[test]
+fn passes_keep_to_their_bytes() {
+    let all = open(Matmul::Register);
+    let t5 = load(&all, CONFIGS[0]);
+    for rule in [Rule::Reference, Rule::Exact] {
+        let expected = losses(&t5, &bank(t5.config(), rule), &candidates()).concat();
+        for budget in [80_000u64, 250_000] {
+            let options = Options {
+                matmul: Some(Matmul::Register),
+                activation_bytes: Some(budget),
+                ..Options::default()
+            };
+            let gpu = Rc::new(block_on(Gpu::open(options)).unwrap());
+            let t5 = load(&gpu, CONFIGS[0]);
+            let (inputs, targets) = shots(t5.config().vocab_size);
+            let batch = t5.prepare(&inputs, &targets).unwrap();
+            let modules = Modules::upload(&t5, &bank(t5.config(), rule)).unwrap();
+            let before = gpu.memory().live_bytes;
+            let candidates = candidates();
+            let candidates: Vec<&[f64]> = candidates.iter().map(Vec::as_slice).collect();
+            let found = block_on(modules.nll(&t5, &batch, &candidates)).unwrap().concat();
+            assert_close(&format!("{rule:?}, {budget} bytes"), &found, &expected, 1e-5);
+            let used = gpu.memory().peak_bytes - before;
+            assert!(used <= budget, "{rule:?}: {used} bytes of {budget}");
+            assert!(3 * used > budget, "{rule:?}: {used} bytes of {budget} is no use of it");
+        }
+    }
+}
+
+#[test]
+fn a_shot_without_tokens_is_refused() {
+    let gpu = open(Matmul::Register);
+    let t5 = load(&gpu, CONFIGS[0]);
+    for (inputs, targets) in [
+        ([vec![3], vec![]], [vec![4], vec![1]]),
+        ([vec![3], vec![5]], [vec![4], vec![]]),
+    ] {
+        let error = t5.prepare(&inputs, &targets).map(|_| ()).unwrap_err();
+        assert!(
+            matches!(error, T5Error::Tensor(TensorError::EmptySegment { index: 1, .. })),
+            "{error}"
+        );
+    }
 }

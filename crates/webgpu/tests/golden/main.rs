@@ -20,8 +20,21 @@ const F32: Tolerance = Tolerance {
     losses: 2e-4,
 };
 
+fn open(options: Options) -> Rc<Gpu> {
+    Rc::new(block_on(Gpu::open(options)).expect("these tests need a GPU adapter, such as Mesa's lavapipe"))
+}
+
 fn gpu() -> Rc<Gpu> {
-    Rc::new(block_on(Gpu::open(Options::default())).expect("these tests need a GPU adapter, such as Mesa's lavapipe"))
+    open(Options::default())
+}
+
+/// A GPU whose clock stands still, so that it takes its steps for short ones and does as many before a read as it ever
+/// does.
+fn eager() -> Rc<Gpu> {
+    open(Options {
+        clock: Some(Rc::new(|| 0.0)),
+        ..Options::default()
+    })
 }
 
 #[test]
@@ -42,11 +55,13 @@ fn losses_equal_hugging_face_as_a_generation() {
 #[test]
 fn greedy_ids_equal_hugging_face_streamed() {
     checks::greedy_ids_equal_hugging_face_streamed(&gpu());
+    checks::greedy_ids_equal_hugging_face_streamed(&eager());
 }
 
 #[test]
 fn greedy_ids_equal_hugging_face_batched() {
     checks::greedy_ids_equal_hugging_face_batched(&gpu());
+    checks::greedy_ids_equal_hugging_face_batched(&eager());
 }
 
 #[test]
