@@ -175,6 +175,17 @@ impl<B: Backend> Golden<B> {
         Bank::new(modules.iter().map(load).collect(), rule.parse::<Rule>().unwrap()).unwrap()
     }
 
+    /// Our logits for a case.
+    pub(crate) fn logits(&self, case: &Case) -> Vec<f32> {
+        let composed = self.composition(case);
+        let adapter = composed.as_ref().map(|(bank, weights)| (bank, weights.as_slice()));
+        block_on(
+            self.model
+                .logits(adapter, &case.ids("input_ids"), &case.ids("target_ids")),
+        )
+        .unwrap()
+    }
+
     fn shots(&self, set: &str) -> Vec<Shot> {
         let shot = |case: Case| Shot {
             input: case.text("input").into(),
