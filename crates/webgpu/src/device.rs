@@ -240,7 +240,7 @@ impl Gpu {
 
     /// Rows of activations that one pass should hold.
     pub(crate) fn rows(&self) -> usize {
-        self.rows.get()
+        self.options.rows.unwrap_or(self.rows.get())
     }
 
     /// Fits the rows of a pass to what the device does in a second, so that it can be stopped soon.
@@ -254,9 +254,25 @@ impl Gpu {
         self.pool.usage()
     }
 
+    /// Number of kernels compiled so far.
+    pub fn pipelines(&self) -> usize {
+        self.pipelines.len()
+    }
+
+    pub(crate) fn compile(&self, program: &Program) {
+        self.pipelines.get(program);
+    }
+
     /// Gives the device up and its memory back at once. Everything after it fails with [`GpuError::Lost`].
     pub fn destroy(&self) {
         self.device.destroy();
+        // The driver may say so only later.
+        let first = &mut self.faults.lock().unwrap_or_else(PoisonError::into_inner).first;
+        if !matches!(first, Some(GpuError::Lost { .. })) {
+            *first = Some(GpuError::Lost {
+                reason: "given up by this program".to_owned(),
+            });
+        }
     }
 
     pub(crate) fn pace(&self) -> &Pace {
@@ -281,6 +297,7 @@ impl Gpu {
 
     /// A buffer for a kernel's result of `words` 4-byte values.
     pub(crate) fn result(&self, what: &'static str, words: usize) -> Result<Rc<Allocation>, GpuError> {
+        self.check()?;
         self.pool.take(what, words as u64 * 4, Purpose::Result)
     }
 
@@ -313,6 +330,7 @@ impl Gpu {
     }
 
     fn upload_as(&self, what: &'static str, words: &[u32], purpose: Purpose) -> Result<Rc<Allocation>, GpuError> {
+        self.check()?;
         let allocation = self.pool.take(what, words.len() as u64 * 4, purpose)?;
         if !words.is_empty() {
             self.queue
@@ -423,6 +441,7 @@ impl Gpu {
 
     /// The same of several buffers, one after another in the result, with one wait.
     pub(crate) async fn read_all(&self, from: &[(&Allocation, usize)]) -> Result<Vec<u32>, GpuError> {
+        self.check()?;
         let bytes = from.iter().map(|(_, words)| *words as u64 * 4).sum();
         if bytes == 0 {
             return Ok(Vec::new());

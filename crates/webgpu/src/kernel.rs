@@ -175,6 +175,11 @@ impl Pipelines {
         }
     }
 
+    /// Number of pipelines compiled so far.
+    pub(crate) fn len(&self) -> usize {
+        self.pipelines.borrow().len()
+    }
+
     pub(crate) fn get(&self, program: &Program) -> Rc<Pipeline> {
         let key = program.key();
         if let Some(pipeline) = self.pipelines.borrow().get(&key) {

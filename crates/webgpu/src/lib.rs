@@ -36,6 +36,7 @@ mod memory;
 mod options;
 mod pace;
 mod pack;
+mod prepare;
 mod recorder;
 mod self_test;
 mod tensor;

@@ -50,6 +50,8 @@ pub struct Options {
     pub matmul: Option<Matmul>,
     /// Bytes of released buffers that are kept for reuse; by default 256 MiB.
     pub pool_bytes: Option<u64>,
+    /// Rows of activations that one pass should hold; by default as many as the adapter is fast enough for.
+    pub rows: Option<usize>,
     /// Bytes that the activations of one pass may take, adapters included; by default 1 GiB. A generation is split by
     /// it, and a sequence that needs more alone is refused.
     pub activation_bytes: Option<u64>,

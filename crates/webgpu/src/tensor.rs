@@ -32,7 +32,6 @@ pub(crate) enum Format {
     Q4,
 }
 
-#[cfg(test)]
 impl Format {
     pub(crate) const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Q8, Self::Q4];
 }

@@ -284,3 +284,22 @@ fn a_shot_without_tokens_is_refused() {
         );
     }
 }
+
+/// What is compiled ahead is all that a pass and a decode need.
+#[test]
+fn prepared_pipelines_suffice() {
+    for matmul in Matmul::ALL {
+        let gpu = open(matmul);
+        gpu.prepare_pipelines(8);
+        let prepared = gpu.pipelines();
+        let t5 = load(&gpu, CONFIGS[0]);
+        for rule in [Rule::Reference, Rule::Exact] {
+            let bank = bank(t5.config(), rule);
+            losses(&t5, &bank, &candidates()[..4]);
+            losses(&t5, &bank, &[vec![0.0, 1.0, 0.0]]);
+            logits(&t5, &bank, &candidates()[0]);
+            greedy(&t5, &bank, &[0.4, -0.7, 0.9], 3);
+        }
+        assert_eq!(gpu.pipelines(), prepared, "{}", matmul.name());
+    }
+}

@@ -28,7 +28,6 @@ pub(crate) fn add(gpu: &Gpu, x: &GpuTensor, y: &GpuTensor) -> Result<GpuTensor, 
     Ok(GpuTensor { data, ..*x })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![Program::new(&KERNEL)]
 }

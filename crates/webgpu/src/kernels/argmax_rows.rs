@@ -25,7 +25,6 @@ pub(crate) fn argmax_rows(gpu: &Gpu, scores: &GpuTensor, first_row: usize, ids: 
     gpu.dispatch(&Program::new(&KERNEL), &params, &[&scores.data, ids], scores.rows)
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![Program::new(&KERNEL)]
 }

@@ -144,10 +144,11 @@ fn record(gpu: &Gpu, params: &Params, buffers: &[&crate::memory::Allocation]) ->
     }
 }
 
-#[cfg(test)]
+/// For heads of this many columns.
+pub(crate) fn programs_of(d_kv: usize) -> Vec<Program> {
+    vec![many(d_kv), split(d_kv)]
+}
+
 pub(crate) fn programs() -> Vec<Program> {
-    [64, 5, MAX_HEAD]
-        .iter()
-        .flat_map(|&d_kv| [many(d_kv), split(d_kv)])
-        .collect()
+    [64, 5, MAX_HEAD].into_iter().flat_map(programs_of).collect()
 }

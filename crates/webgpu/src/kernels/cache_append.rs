@@ -25,7 +25,6 @@ pub(crate) fn cache_append(gpu: &Gpu, cache: &GpuCache, k: &GpuTensor, v: &GpuTe
     gpu.dispatch(&Program::new(&KERNEL), &params, &buffers, count.div_ceil(FLAT))
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![Program::new(&KERNEL)]
 }

@@ -46,7 +46,6 @@ pub(crate) fn embed(
     })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     Format::ALL.map(program).into()
 }

@@ -28,7 +28,6 @@ pub(crate) fn gated_gelu(gpu: &Gpu, gate: &GpuTensor, up: &GpuTensor) -> Result<
     Ok(GpuTensor { data, ..*gate })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![Program::new(&KERNEL)]
 }

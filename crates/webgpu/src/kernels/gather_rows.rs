@@ -36,7 +36,6 @@ pub(crate) fn gather_rows(
     Ok(data)
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![Program::new(&KERNEL)]
 }

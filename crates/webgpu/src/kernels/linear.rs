@@ -121,7 +121,17 @@ pub(crate) fn linear(gpu: &Gpu, of: &Linear<'_>) -> Result<GpuTensor, GpuError> 
     })
 }
 
-#[cfg(test)]
+/// The [`Matmul`] that runs a program; `None` for whatever runs under all of them.
+pub(crate) fn matmul_of(program: &Program) -> Option<Matmul> {
+    [
+        (&REGISTER, Matmul::Register),
+        (&TILED, Matmul::Tile),
+        (&WIDE, Matmul::Wide),
+    ]
+    .into_iter()
+    .find_map(|(kernel, matmul)| (program.kernel.name == kernel.name).then_some(matmul))
+}
+
 pub(crate) fn programs() -> Vec<Program> {
     let mut programs = Vec::new();
     for kernel in [&REGISTER, &TILED, &WIDE, &SPLIT] {

@@ -62,7 +62,6 @@ pub(crate) fn lora_down(
     Ok(hidden)
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     [4, 5].map(program).into()
 }

@@ -44,7 +44,6 @@ pub(crate) fn lora_mix(
     Ok(mixed)
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![Program::new(&KERNEL)]
 }

@@ -46,7 +46,6 @@ pub(crate) fn lora_pick(
     Ok(picked)
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![Program::new(&KERNEL)]
 }

@@ -46,7 +46,6 @@ pub(crate) fn lora_up(gpu: &Gpu, base: &GpuTensor, hidden: &Allocation, lora: &G
     })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![program()]
 }

@@ -28,7 +28,6 @@ pub(crate) mod rms_norm;
 const FLAT: usize = 64;
 
 /// Every program that the backend can ask for: kernels in all variants of their includes, constants by example.
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<crate::kernel::Program> {
     let mut programs = Vec::new();
     for of_module in [

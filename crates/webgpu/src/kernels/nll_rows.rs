@@ -40,7 +40,6 @@ pub(crate) fn nll_rows(
     gpu.dispatch(&program(), &params, &[&scores.data, targets, loss], scores.rows)
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![program()]
 }

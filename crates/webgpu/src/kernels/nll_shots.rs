@@ -51,7 +51,6 @@ pub(crate) fn nll_shots(
     })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![program()]
 }

@@ -40,7 +40,6 @@ pub(crate) fn relative_bias(
     Ok(GpuBias { data, heads, distances })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     Format::ALL.map(program).into()
 }

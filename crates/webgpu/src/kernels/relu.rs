@@ -28,7 +28,6 @@ pub(crate) fn relu(gpu: &Gpu, x: &GpuTensor) -> Result<GpuTensor, GpuError> {
     Ok(GpuTensor { data, ..*x })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![program()]
 }

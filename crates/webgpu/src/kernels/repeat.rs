@@ -30,7 +30,6 @@ pub(crate) fn repeat(gpu: &Gpu, x: &GpuTensor, times: usize) -> Result<GpuTensor
     })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![Program::new(&KERNEL)]
 }

@@ -31,7 +31,6 @@ pub(crate) fn rms_norm(gpu: &Gpu, x: &GpuTensor, weight: &GpuWeight, eps: f32) -
     Ok(GpuTensor { data, ..*x })
 }
 
-#[cfg(test)]
 pub(crate) fn programs() -> Vec<Program> {
     vec![program()]
 }

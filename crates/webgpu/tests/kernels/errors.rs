@@ -59,23 +59,62 @@ fn a_matrix_larger_than_a_binding_is_refused_with_both_numbers() {
 
 #[test]
 fn a_lost_device_says_so_from_then_on() {
+    fn lost<T>(what: &str, result: Result<T, TensorError>) {
+        match result {
+            Err(TensorError::Device(error)) => assert_eq!(error.code, "device_lost", "{what}: {error}"),
+            Err(error) => panic!("{what}: {error}"),
+            Ok(_) => panic!("{what}: the device is gone"),
+        }
+    }
     let gpu = open(Options::default());
-    let x = Matrix::random(&mut Values(25), 2, 4, 1.0).tensor(&gpu);
+    let mut random = Values(25);
+    let weight = Matrix::random(&mut random, 4, 4, 1.0).weight(&gpu);
+    let norm = gpu.weight(&[4], vec![1.0; 4]).unwrap();
+    let x = Matrix::random(&mut random, 4, 4, 1.0).tensor(&gpu);
+    let ids = gpu.argmax(&x, &weight).unwrap();
+    let bias = gpu.relative_bias(&weight, &[0, 1, 2]).unwrap();
+    let mut cache = gpu.cache(4, 2, 4).unwrap();
+    let segments = Segments::new(vec![4]).unwrap();
+    let plan = AttentionPlan {
+        candidates: 1,
+        query: &segments,
+        key: &segments,
+        heads: 1,
+        causal: false,
+    };
     read(&gpu, &x);
+    // Recorded and not submitted when the device goes.
+    let y = gpu.add(&x, &x).unwrap();
     gpu.destroy();
-    let y = gpu.add(&x, &x);
-    let result = match y {
-        Ok(y) => pollster::block_on(gpu.read(&y)).map(|_| ()),
-        Err(error) => Err(error),
-    };
-    let Err(TensorError::Device(error)) = result else {
-        panic!("{result:?}")
-    };
-    assert_eq!(error.code, "device_lost", "{error}");
-    assert!(matches!(
-        pollster::block_on(gpu.checkpoint()),
-        Err(TensorError::Device(_))
-    ));
+    lost("read", pollster::block_on(gpu.read(&y)));
+    lost("read_ids", pollster::block_on(gpu.read_ids(&ids)));
+    lost("read_steps", pollster::block_on(gpu.read_steps(&[ids.clone()])));
+    lost("checkpoint", pollster::block_on(gpu.checkpoint()));
+    lost("weight", gpu.weight(&[2], vec![0.0; 2]));
+    lost("ids", gpu.ids(&[1]));
+    lost("embed", gpu.embed(&weight, &ids));
+    lost("rms_norm", gpu.rms_norm(&x, &norm, 1e-6));
+    lost("linear", gpu.linear(&x, &weight, None));
+    lost("repeat", gpu.repeat(&x, 2));
+    lost("relative_bias", gpu.relative_bias(&weight, &[0, 1, 2]));
+    lost("attention", gpu.attention(&x, &x, &x, &plan, None));
+    lost("cache", gpu.cache(1, 1, 4));
+    lost("attention_step", gpu.attention_step(&x, &x, &x, &mut cache, 4, &bias));
+    lost("cache_keep", gpu.cache_keep(&mut cache, &[0]));
+    lost("gated_gelu", gpu.gated_gelu(&x, &x));
+    lost("relu", gpu.relu(&x));
+    lost("add", gpu.add(&x, &x));
+    lost("gather_rows", gpu.gather_rows(&x, &[0]));
+    lost("logits", gpu.logits(&x, &weight, 1.0));
+    lost("nll", gpu.nll(&x, &weight, 1.0, &[0; 4], &segments, 1));
+    lost("argmax", gpu.argmax(&x, &weight));
+
+    // And another one can be opened at once.
+    let gpu = open(Options::default());
+    let x = Matrix::random(&mut random, 2, 4, 1.0);
+    let doubled: Vec<f32> = x.data.iter().map(|value| value + value).collect();
+    let x = x.tensor(&gpu);
+    assert_eq!(read(&gpu, &gpu.add(&x, &x).unwrap()), doubled);
 }
 
 #[test]

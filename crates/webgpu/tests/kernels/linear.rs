@@ -50,9 +50,6 @@ fn linear_in_every_variant() {
         });
         for (rows, d_out, d_in) in SHAPES {
             for scale in [1.0, 0.0, 1e4] {
-                if scale != 1.0 && rows > 9 {
-                    continue;
-                }
                 let x = Matrix::random(&mut random, rows, d_in, scale);
                 let weight = Matrix::random(&mut random, d_out, d_in, 0.5);
                 let what = format!("{} {rows} x {d_out} x {d_in} x {scale}", matmul.name());

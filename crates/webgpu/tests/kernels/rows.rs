@@ -3,7 +3,7 @@
 use lorahub_tensor::{AttentionPlan, Backend, Cpu, Segments};
 use lorahub_webgpu::{Options, WeightStorage};
 
-use crate::{Matrix, TOLERANCE, Values, assert_close, open, read};
+use crate::{Matrix, TOLERANCE, Values, assert_close, open, read, read_ids};
 
 fn rows_of<B: Backend>(backend: &B, table: &Matrix, ids: &[u32], rows: &[usize]) -> [Vec<f32>; 2] {
     let x = backend
@@ -82,5 +82,45 @@ fn relative_bias() {
         }
         let found = run(&gpu, &table, &ids, &zero, &values);
         assert_close("bias", &found, &run(&cpu, &table, &ids, &zero, &values), TOLERANCE);
+    }
+}
+
+/// Narrow tables and heads are read as the CPU widens them: copies to the bit, scores to another order of summing.
+#[test]
+fn narrow_tables_are_the_cpus() {
+    let mut random = Values(28);
+    for weights in [WeightStorage::F16, WeightStorage::Q8, WeightStorage::Q4] {
+        let gpu = open(Options {
+            weights,
+            ..Options::default()
+        });
+        let cpu = Cpu::new().with_weights(weights);
+        // 129 around the 128 lanes of a row of scores; 33 columns are no whole block, and fall to f16.
+        for (vocab, columns) in [(32, 32), (129, 64), (300, 96), (40, 33)] {
+            let table = Matrix::random(&mut random, vocab, columns, 2.0);
+            let what = format!("{vocab} x {columns}, {}", weights.name());
+            let ids: Vec<u32> = (0..19).map(|i| (i * 31 % vocab) as u32).collect();
+            let (found, expected) = (
+                rows_of(&gpu, &table, &ids, &[3, 0, 18]),
+                rows_of(&cpu, &table, &ids, &[3, 0, 18]),
+            );
+            assert!(found == expected, "{what}");
+
+            fn scores<B: Backend>(backend: &B, table: &Matrix, ids: &[u32]) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
+                let head = table.weight(backend);
+                let x = backend.embed(&head, &backend.ids(ids).unwrap()).unwrap();
+                let segments = Segments::new(vec![1, ids.len() - 1]).unwrap();
+                let nll = backend.nll(&x, &head, 0.25, ids, &segments, 1).unwrap();
+                (
+                    read(backend, &nll),
+                    read(backend, &backend.logits(&x, &head, 0.25).unwrap()),
+                    read_ids(backend, &backend.argmax(&x, &head).unwrap()),
+                )
+            }
+            let (found, expected) = (scores(&gpu, &table, &ids), scores(&cpu, &table, &ids));
+            assert_close(&format!("nll {what}"), &found.0, &expected.0, TOLERANCE);
+            assert_close(&format!("logits {what}"), &found.1, &expected.1, TOLERANCE);
+            assert_eq!(found.2, expected.2, "{what}");
+        }
     }
 }
