@@ -53,17 +53,19 @@ pub enum Output {
     Add,
 }
 
-/// Memory for two widened panels. Make one for each thread and keep it.
-#[derive(Clone, Debug)]
+/// Memory for widened panels, at most 64 KiB; none while all weights are f32. Make one for each thread and keep it.
+#[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    pub(crate) panels: Vec<PanelRow>,
+    panels: Vec<PanelRow>,
 }
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self {
-            panels: vec![[0.0; PANEL]; 2 * K_BLOCK],
+impl Scratch {
+    /// Memory for this many panel rows; what it holds is anything.
+    pub(crate) fn rows(&mut self, count: usize) -> &mut [PanelRow] {
+        if self.panels.len() < count {
+            self.panels.resize(count, [0.0; PANEL]);
         }
+        &mut self.panels[..count]
     }
 }
 

@@ -161,8 +161,9 @@ impl Extremes {
 /// - `gate`, `up`: the same length, whatever the rows
 ///
 /// With `1 + tanh(u) = 2 / (1 + e^(-2u))` the form is `x / (1 + e^(-2u))`, `u = sqrt(2 / pi) (x + 0.044715 x^3)`, which
-/// loses nothing where tanh is near -1. The error is at most 9 [`f32::EPSILON`] of the result for `x >= -1` and at most 370
-/// of it below, where the result vanishes; results below 4e-38 may be zero. An infinity or NaN comes out as one or as NaN; a gate of minus infinity as NaN.
+/// loses nothing where tanh is near -1. The error is at most 9 [`f32::EPSILON`] of the result for `x >= -1`, and at most
+/// 370 of it below, where the result vanishes; results below 4e-38 may be zero.
+/// An infinity or NaN comes out as one or as NaN, and a gate of minus infinity as NaN.
 #[inline(never)]
 pub fn gated_gelu(gate: &mut [f32], up: &[f32]) {
     const MINUS_TWO_ROOT: f32 = -1.595_769;

@@ -73,13 +73,19 @@ impl F32x4 {
         self.0
     }
 
+    /// Four finite f16 numbers given by their bits.
+    pub(crate) fn from_finite_f16(bits: &[u16; 4]) -> Self {
+        Self(bits.map(|bits| {
+            let placed = u32::from(bits & 0x8000) << 16 | u32::from(bits & 0x7fff) << 13;
+            f32::from_bits(placed) * f32::from_bits((127 + 112) << 23)
+        }))
+    }
+
     /// Four f16 numbers given by their bits; infinities and NaNs stay what they are.
     pub(crate) fn from_f16(bits: &[u16; 4]) -> Self {
-        Self(bits.map(|bits| {
-            let (sign, magnitude) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff) << 13);
-            let value = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
-            let special = if value >= 65536.0 { 0x7f80_0000 } else { 0 };
-            f32::from_bits(value.to_bits() | special | sign)
+        Self(Self::from_finite_f16(bits).0.map(|value| {
+            let special = if value.abs() >= 65536.0 { 0x7f80_0000 } else { 0 };
+            f32::from_bits(value.to_bits() | special)
         }))
     }
 

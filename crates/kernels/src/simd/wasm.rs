@@ -3,10 +3,10 @@
 #[cfg(target_feature = "relaxed-simd")]
 use std::arch::wasm32::f32x4_relaxed_madd;
 use std::arch::wasm32::{
-    f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_ge, f32x4_mul, f32x4_pmax, f32x4_pmin,
-    f32x4_splat, f32x4_sub, i16x8_load_extend_i8x8, i32x4_add, i32x4_extend_high_i16x8, i32x4_extend_low_i16x8,
-    i32x4_shl, i32x4_shr, i32x4_shuffle, i32x4_splat, i32x4_sub, i64x2_shuffle, u32x4_load_extend_u16x4, v128,
-    v128_and, v128_load, v128_or, v128_store,
+    f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_ge, f32x4_mul, f32x4_pmax,
+    f32x4_pmin, f32x4_splat, f32x4_sub, i16x8_load_extend_i8x8, i32x4_add, i32x4_extend_high_i16x8,
+    i32x4_extend_low_i16x8, i32x4_load_extend_i16x4, i32x4_shl, i32x4_shr, i32x4_shuffle, i32x4_splat, i32x4_sub,
+    i64x2_shuffle, v128, v128_and, v128_load, v128_or, v128_store,
 };
 
 use super::ROUNDING;
@@ -113,18 +113,24 @@ impl F32x4 {
         ]
     }
 
+    /// Four finite f16 numbers given by their bits.
+    #[inline(always)]
+    pub(crate) fn from_finite_f16(bits: &[u16; 4]) -> Self {
+        // SAFETY: the reference is to 8 readable bytes, and the instruction needs no alignment.
+        let bits = unsafe { i32x4_load_extend_i16x4(bits.as_ptr().cast()) };
+        // The sign to the top, with copies below it to clear; exponent and mantissa to the places f32 has for them.
+        let placed = v128_and(i32x4_shl(bits, 13), i32x4_splat(0x8fff_e000_u32 as i32));
+        // As an f32 the exponent is too small by 127 - 15; the product is exact and makes subnormals normal.
+        Self(f32x4_mul(placed, f32x4_splat(f32::from_bits((127 + 112) << 23))))
+    }
+
     /// Four f16 numbers given by their bits; infinities and NaNs stay what they are.
     #[inline(always)]
     pub(crate) fn from_f16(bits: &[u16; 4]) -> Self {
-        // SAFETY: the reference is to 8 readable bytes, and the instruction needs no alignment.
-        let bits = unsafe { u32x4_load_extend_u16x4(bits.as_ptr()) };
-        let sign = i32x4_shl(v128_and(bits, i32x4_splat(0x8000)), 16);
-        let magnitude = i32x4_shl(v128_and(bits, i32x4_splat(0x7fff)), 13);
-        // As bits of an f32 the exponent is too small by 127 - 15; the product is exact and also covers subnormals.
-        let value = f32x4_mul(magnitude, f32x4_splat(f32::from_bits((127 + 112) << 23)));
+        let value = Self::from_finite_f16(bits).0;
         // An f16 exponent of all ones came out as 2^16 or more, which no finite f16 reaches.
-        let special = v128_and(f32x4_ge(value, f32x4_splat(65536.0)), i32x4_splat(0x7f80_0000));
-        Self(v128_or(v128_or(value, special), sign))
+        let beyond = f32x4_ge(f32x4_abs(value), f32x4_splat(65536.0));
+        Self(v128_or(value, v128_and(beyond, i32x4_splat(0x7f80_0000))))
     }
 
     /// Eight signed bytes as two vectors.
