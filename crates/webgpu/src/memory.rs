@@ -263,7 +263,7 @@ mod tests {
     fn a_size_class_holds_its_bytes_and_wastes_an_eighth_at_most() {
         for bytes in (0..5000).chain([65_536, 65_537, 1_000_000, (1 << 27) + 1]) {
             let class = size_class(bytes);
-            assert!(class >= bytes && class % 256 == 0, "{bytes}: {class}");
+            assert!(class >= bytes && class.is_multiple_of(256), "{bytes}: {class}");
             assert!(bytes < 2048 || class <= bytes + bytes / 8, "{bytes}: {class}");
             assert_eq!(size_class(class), class);
         }

@@ -52,7 +52,7 @@ fn load<B: Backend>(backend: &Rc<B>, config: &str) -> T5<B> {
     let config = Config::from_json(config.as_bytes()).unwrap();
     let mut random = Values(31);
     let device = backend.clone();
-    let mut source = |name: &str, shape: &[usize]| -> Result<B::Weight, T5Error> {
+    let mut source = |name: &str, shape: &[usize]| {
         let count = shape.iter().product();
         let data = match shape {
             // Norms are near one.
@@ -133,6 +133,22 @@ fn greedy<B: Backend>(t5: &T5<B>, bank: &Bank, candidate: &[f64], steps: usize) 
     (0..steps).map(|_| block_on(decode.step()).unwrap()).collect()
 }
 
+/// The same with 1, 2, 3, .. steps before a read.
+fn greedy_in_batches<B: Backend>(t5: &T5<B>, bank: &Bank, candidate: &[f64], steps: usize) -> Vec<Vec<u32>> {
+    let (inputs, _) = shots(t5.config().vocab_size);
+    let adapter = Modules::upload(t5, bank).unwrap().compose(t5, &[candidate]).unwrap();
+    let mut decode = block_on(Decode::start(t5, &adapter, &inputs, steps)).unwrap();
+    let mut read = Vec::new();
+    for count in 1.. {
+        let left = steps - read.len();
+        if left == 0 {
+            break;
+        }
+        read.extend(block_on(decode.steps(count.min(left))).unwrap());
+    }
+    read
+}
+
 fn assert_close(what: &str, gpu: &[f32], cpu: &[f32], tolerance: f32) {
     assert_eq!(gpu.len(), cpu.len(), "{what}");
     for (index, (gpu, cpu)) in gpu.iter().zip(cpu).enumerate() {
@@ -201,6 +217,8 @@ fn greedy_ids_are_the_cpus() {
             let candidate = [0.4, -0.7, 0.9];
             let expected = greedy(&on_cpu, &bank, &candidate, 48);
             assert_eq!(greedy(&on_gpu, &bank, &candidate, 48), expected, "{rule:?}");
+            assert_eq!(greedy_in_batches(&on_gpu, &bank, &candidate, 48), expected, "{rule:?}");
+            assert_eq!(greedy_in_batches(&on_cpu, &bank, &candidate, 48), expected, "{rule:?}");
             distinct.extend(expected.concat());
         }
     }

@@ -6,6 +6,8 @@ use lorahub_webgpu::{Calibration, GpuError, Matmul, Options, Tuning, WeightStora
 
 use crate::open;
 
+type Edit = fn(&'static str, String) -> String;
+
 /// A clock that goes on by a millisecond at every look.
 fn calibrate(options: Options, remembered: Option<&Tuning>) -> (Result<Calibration, GpuError>, Matmul) {
     let gpu = open(options);
@@ -102,7 +104,7 @@ fn what_leans_on_a_wrong_kernel_is_not_chosen() {
 
 #[test]
 fn a_wrong_kernel_without_an_alternative_is_an_error() {
-    let cases: [(&str, fn(&'static str, String) -> String); 5] = [
+    let cases: [(&str, Edit); 5] = [
         ("linear_split", |kernel, wgsl| match kernel {
             "linear_split" => wrong(wgsl),
             _ => wgsl,
@@ -189,7 +191,7 @@ fn a_remembered_choice_spares_the_measurement() {
     let again = again.unwrap();
     assert_eq!((again.tuning, again.gflops.len()), (tuning.clone(), 0));
 
-    let edit: fn(&'static str, String) -> String = match tuning.matmul {
+    let edit: Edit = match tuning.matmul {
         Matmul::Register => |kernel, wgsl| if kernel == "linear_register" { wrong(wgsl) } else { wgsl },
         _ => |kernel, wgsl| if kernel == "linear_tile" { wrong(wgsl) } else { wgsl },
     };

@@ -88,7 +88,10 @@ fn a_lost_device_says_so_from_then_on() {
     gpu.destroy();
     lost("read", pollster::block_on(gpu.read(&y)));
     lost("read_ids", pollster::block_on(gpu.read_ids(&ids)));
-    lost("read_steps", pollster::block_on(gpu.read_steps(&[ids.clone()])));
+    lost(
+        "read_steps",
+        pollster::block_on(gpu.read_steps(std::slice::from_ref(&ids))),
+    );
     lost("checkpoint", pollster::block_on(gpu.checkpoint()));
     lost("weight", gpu.weight(&[2], vec![0.0; 2]));
     lost("ids", gpu.ids(&[1]));
