@@ -247,6 +247,19 @@ fn with_tail(parts: &[(usize, &[u8])]) -> Vec<u8> {
     file
 }
 
+/// A size of 16,000 dimensions, remembered and used by 2000 tensors: each would copy it.
+fn many_long_sizes() -> Pickle {
+    let start = Pickle::new()
+        .op(b"(")
+        .op(&b"K\x01".repeat(16_000))
+        .op(b"tq\0ctorch._utils\n_rebuild_tensor_v2\nq\x01")
+        .storage("FloatStorage", "0", 4)
+        .op(b"q\x02}q\x03");
+    (0..2000)
+        .fold(start, |pickle, _| pickle.op(b"h\x01(h\x02K\0h\0h\0\x89h\x03tR"))
+        .op(b".")
+}
+
 const F4: (&str, &str, i64) = ("FloatStorage", "0", 4);
 
 /// Every malformed archive.
@@ -308,6 +321,8 @@ pub(crate) fn bad_archives() -> Vec<BadArchive> {
     case("a full memo", with_pickle(&(0..70_000u32).fold(Pickle::new().op(b"N"), |p, i| p.op(b"r").op(&i.to_le_bytes()))), "torch-limit", &["memo", "65536"]);
     case("endless work", with_pickle(&Pickle::new().op(b"N").op(&b"q\0".repeat(5_100_000))), "torch-limit", &["5000000 operations"]);
     case("17 MB of pickle", with_pickle(&Pickle::new().op(&vec![b'N'; 17 << 20])), "torch-limit", &["16777216 bytes"]);
+
+    case("one long size for many tensors", with_pickle(&many_long_sizes()), "torch-limit", &["tuples and dicts", "1048576"]);
 
     // What it asks for.
     case("a call of os.system", with_pickle(&Pickle::new().op(b"cos\nsystem\n(").text("true").op(b"tR.")), "torch-global", &["`os.system`", "run code"]);

@@ -486,6 +486,8 @@ impl<'a> Machine<'a> {
             },
             Value::Global(Global::RebuildTensor) => {
                 let view = self.view(values)?;
+                // One tuple may be the size of many tensors; each has a copy of its own.
+                self.count_values(view.shape.len() + view.strides.len())?;
                 self.views.push(view);
                 self.push(Value::Tensor(self.views.len() - 1))
             }
