@@ -201,3 +201,29 @@ fn needs(matmul: Matmul) -> Vec<Matmul> {
         own => vec![own],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::Options;
+
+    /// Software adapters are never measured at a start, so the measurement itself is run here.
+    #[test]
+    fn every_kernel_is_measured() {
+        let gpu = pollster::block_on(Gpu::open(Options::default()))
+            .expect("this test needs a GPU adapter, such as Mesa's lavapipe");
+        let start = Instant::now();
+        let seconds = || start.elapsed().as_secs_f64();
+        let measured = pollster::block_on(gpu.measure(&Matmul::ALL, &seconds)).unwrap();
+        assert_eq!(
+            measured.iter().map(|(matmul, _)| *matmul).collect::<Vec<_>>(),
+            Matmul::ALL
+        );
+        assert!(
+            measured.iter().all(|(_, gflops)| gflops.is_finite() && *gflops > 0.01),
+            "{measured:?}"
+        );
+    }
+}

@@ -203,7 +203,7 @@ impl Gpu {
             max_groups: options
                 .max_workgroups
                 .map_or(max_groups, |own| own.clamp(1, max_groups)),
-            pool: Pool::new(device.clone(), binding_limit, options.pool_bytes.unwrap_or(256 << 20)),
+            pool: Pool::new(device.clone(), binding_limit, &options),
             pipelines: Pipelines::new(device.clone(), options.edit_wgsl),
             recorder: RefCell::new(Recorder::new(device.clone(), queue.clone())),
             faults,

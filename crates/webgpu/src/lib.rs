@@ -11,8 +11,14 @@
 //!   uniform buffer, written once a submission; bind groups are cached by the buffers they hold.
 //! - **Memory.** A dropped tensor's buffer goes back to the pool, whose free part has a budget. Buffers are destroyed
 //!   explicitly, because wgpu does not free them on drop in the browser ([`Gpu::memory`] counts).
-//! - **Matrices** lie in panels, so that the invocations of a workgroup read neighbouring addresses, as f32 or f16
-//!   ([`WeightStorage`]). Activations, accumulators, softmax and norms are f32, always: T5 overflows f16.
+//! - **Matrices** lie in panels, so that the invocations of a workgroup read neighbouring addresses, as f32, f16, q8_0
+//!   or q4_0 ([`WeightStorage`]). Activations, accumulators, softmax and norms are f32, always: T5 overflows f16.
+//! - **Which kernel.** A product of many rows has three variants of the same bits ([`Matmul`]). [`Gpu::calibrate`] tests
+//!   them and everything else against the CPU at the start, and takes the fastest.
+//! - **Stopping.** A pass holds as many rows as the device does of one block in a tenth of a second, and few submissions
+//!   are under way at a time, so that a checkpoint comes soon.
+//! - **Decoding.** A step's ids go into the next on the device. How many steps go before one read is measured by
+//!   [`Options::clock`], so that streaming does not stall.
 //! - **Overflow.** WGSL lets compilers assume that there are no infinities, so they are detected by their exponent bits
 //!   and carried as NaN to the loss, which is then infinite: that candidate is the worst one.
 //!

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::GpuError;
+use crate::{GpuError, Options};
 
 /// What an out-of-memory scope found, when the device gets round to saying so.
 type Verdict = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
@@ -59,6 +59,8 @@ pub(crate) struct Pool {
     binding_limit: u64,
     /// Bytes of free buffers to keep.
     keep: u64,
+    /// See [`Options::device_bytes`](crate::Options::device_bytes).
+    device_bytes: u64,
     state: RefCell<State>,
 }
 
@@ -89,11 +91,12 @@ fn size_class(bytes: u64) -> u64 {
 }
 
 impl Pool {
-    pub(crate) fn new(device: wgpu::Device, binding_limit: u64, keep: u64) -> Rc<Self> {
+    pub(crate) fn new(device: wgpu::Device, binding_limit: u64, options: &Options) -> Rc<Self> {
         Rc::new(Self {
             device,
             binding_limit,
-            keep,
+            keep: options.pool_bytes.unwrap_or(256 << 20),
+            device_bytes: options.device_bytes.unwrap_or(u64::MAX),
             state: RefCell::default(),
         })
     }
@@ -159,6 +162,10 @@ impl Pool {
     }
 
     fn create(&self, what: &'static str, size: u64) -> Result<(u64, wgpu::Buffer), GpuError> {
+        let usage = self.usage();
+        if usage.live_bytes + usage.free_bytes + size > self.device_bytes {
+            return Err(self.out_of_memory(what, size));
+        }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(what),

@@ -60,6 +60,8 @@ pub struct Options {
     pub max_workgroups: Option<u32>,
     /// Pretends that the adapter's `max_storage_buffer_binding_size` is this. It only lowers the limit.
     pub max_binding_bytes: Option<u64>,
+    /// Pretends that the device has so many bytes of memory, to test what happens when it is full.
+    pub device_bytes: Option<u64>,
     /// Rewrites a kernel's WGSL, given its name, before it is compiled: to test that wrong kernels are found out.
     pub edit_wgsl: Option<fn(&'static str, String) -> String>,
     /// A clock, by which a decode finds how many steps may go before their tokens are read. Without one it is a

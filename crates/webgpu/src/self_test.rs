@@ -17,7 +17,7 @@ const ROWS: usize = 133;
 const D_OUT: usize = 150;
 /// A whole number of quantised blocks, and a step and a half of the tiles.
 const D_IN: usize = 96;
-/// For matrices that are not in blocks: a last vec4 of one column.
+/// A last vec4 of one column.
 const RAGGED: usize = 45;
 
 /// The test of one device.
@@ -116,7 +116,9 @@ impl<'a> SelfTest<'a> {
 
     async fn check_linear(&self, kernel: &str, rows: usize, seed: u32) -> Result<(), GpuError> {
         for (index, storage) in (0..).zip(self.storages()) {
-            for d_in in [D_IN, RAGGED] {
+            // Columns that no vec4 divides are read by other code, whatever the form; once is enough.
+            let ragged = (storage == WeightStorage::F32).then_some(RAGGED);
+            for d_in in [D_IN].into_iter().chain(ragged) {
                 let x = Matrix::awkward(seed + index, rows, d_in);
                 let weight = Matrix::even(seed + index + 5, D_OUT, d_in);
                 let cpu = Cpu::new().with_weights(storage);

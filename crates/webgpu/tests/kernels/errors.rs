@@ -57,6 +57,35 @@ fn a_matrix_larger_than_a_binding_is_refused_with_both_numbers() {
     );
 }
 
+/// A full device says what it had no room for; what it holds stays usable, and what is dropped makes room.
+#[test]
+fn a_full_device_is_out_of_memory() {
+    let gpu = open(Options {
+        weights: WeightStorage::F32,
+        pool_bytes: Some(0),
+        device_bytes: Some(48 << 10),
+        ..Options::default()
+    });
+    let values = || vec![1.0; 8 << 10];
+    let held = gpu.weight(&[64, 128], values()).unwrap();
+    let error = gpu.weight(&[64, 128], values()).map(|_| ()).unwrap_err();
+    let TensorError::Device(error) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(error.code, "device_memory");
+    let error = error.to_string();
+    assert!(
+        error.contains("32768") && error.contains("weights") && error.contains("in use"),
+        "{error}"
+    );
+    let x = gpu.embed(&held, &gpu.ids(&[3]).unwrap()).unwrap();
+    assert_eq!(read(&gpu, &x), [1.0; 128]);
+    drop(held);
+    pollster::block_on(gpu.checkpoint()).unwrap();
+    read(&gpu, &gpu.add(&x, &x).unwrap());
+    gpu.weight(&[64, 128], values()).unwrap();
+}
+
 #[test]
 fn a_lost_device_says_so_from_then_on() {
     fn lost<T>(what: &str, result: Result<T, TensorError>) {

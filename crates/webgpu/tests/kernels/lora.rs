@@ -48,13 +48,11 @@ fn run<B: Backend>(backend: &B, case: &Case) -> [Vec<f32>; 2] {
 #[test]
 fn adapters_under_both_rules() {
     let (cpu, mut random) = (Cpu::new(), Values(12));
-    let tile = open(Options {
-        matmul: Some(Matmul::Tile),
-        ..Options::default()
-    });
-    let register = open(Options {
-        matmul: Some(Matmul::Register),
-        ..Options::default()
+    let [register, others @ ..] = Matmul::ALL.map(|matmul| {
+        open(Options {
+            matmul: Some(matmul),
+            ..Options::default()
+        })
     });
     // Tokens of 1, 3 and 9 make register tiles cross from one candidate to the next; 64 ranks make two blocks.
     for (d_in, d_out, tokens, candidates) in [
@@ -62,6 +60,7 @@ fn adapters_under_both_rules() {
         (7, 5, 1, 5),
         (33, 34, 3, 6),
         (8, 70, 40, 2),
+        (8, 70, 45, 3),
         (16, 8, 1, 1),
     ] {
         for (rule, ranks) in [
@@ -86,7 +85,10 @@ fn adapters_under_both_rules() {
             let found = run(&register, &case);
             assert_close(&what, &found[0], &expected[0], TOLERANCE);
             assert_close(&format!("add_lora {what}"), &found[1], &expected[1], TOLERANCE);
-            assert_close(&format!("tile {what}"), &run(&tile, &case)[0], &expected[0], TOLERANCE);
+            for gpu in &others {
+                let what = format!("{} {what}", gpu.matmul().name());
+                assert_close(&what, &run(gpu, &case)[0], &expected[0], TOLERANCE);
+            }
         }
     }
 }
