@@ -35,9 +35,10 @@ test('there are golden models enough', () => assert.ok(MODELS.length >= 4, MODEL
 for (const device of ['cpu', 'webgpu']) {
   describe(`logits, losses and greedy answers equal Hugging Face, on ${device}`, () => {
     for (const model of MODELS) {
-      test(model, { timeout: 600_000 }, async (t) => {
-        const { failures, compared, worst } = await ask({ method: 'golden', model, device });
+      test(model, { timeout: 900_000 }, async (t) => {
+        const { failures, compared, worst, seconds } = await ask({ method: 'golden', model, device });
         t.diagnostic(`compared ${JSON.stringify(compared)}, worst ${JSON.stringify(worst)}`);
+        t.diagnostic(`seconds ${JSON.stringify(seconds, (_, v) => (typeof v === 'number' ? Math.round(v) : v))}`);
         assert.deepEqual(failures, []);
         for (const [kind, least] of Object.entries({ logits: 15, losses: 15, generations: 15, greedy: 10, batched: 10, tokens: 15, objective: 5 })) {
           assert.ok(compared[kind] >= least, `only ${compared[kind]} comparisons of ${kind}`);
@@ -45,14 +46,14 @@ for (const device of ['cpu', 'webgpu']) {
       });
     }
   });
-
-  test(`a weight that is off by a hundredth is noticed on ${device}`, { timeout: 600_000 }, async () => {
-    const { failures } = await ask({ method: 'golden', model: MODELS[0], device, skew: 0.01 });
-    for (const kind of ['logits', 'loss', 'generation', 'greedy', 'batched', 'objective']) {
-      assert.ok(failures.some((f) => f.startsWith(kind)), `no failure of ${kind} among\n${failures.join('\n')}`);
-    }
-  });
 }
+
+test('a weight that is off by a hundredth is noticed', { timeout: 300_000 }, async () => {
+  const { failures } = await ask({ method: 'golden', model: MODELS[0], device: 'cpu', skew: 0.01 });
+  for (const kind of ['logits', 'loss', 'generation', 'greedy', 'batched', 'objective']) {
+    assert.ok(failures.some((f) => f.startsWith(kind)), `no failure of ${kind} among\n${failures.join('\n')}`);
+  }
+});
 
 describe('CMA-ES computes the recorded bits', () => {
   const recordings = JSON.parse(readFileSync(join(GOLDEN, 'cma/replay.json'), 'utf8'));

@@ -12,6 +12,8 @@ import { serve } from './lib/server.mjs';
 const MODEL = 'gated';
 const FEW = 2;
 const MANY = 20;
+/** The singles, the pass and a generation of the search: all that a search allocates. */
+const BUDGET = 16;
 /** Of the GPU process, which has its own caches. */
 const SHARE = 0.05;
 
@@ -58,9 +60,10 @@ test('twenty rounds hold what two do', { timeout: 900_000 }, async (t) => {
   await ask({ method: 'open', model: MODEL });
   const seen = [];
   for (let seed = 0; seed < MANY; seed++) {
-    const memory = await ask({ method: 'round', seed, budget: 40 });
+    const memory = await ask({ method: 'round', seed, budget: BUDGET });
     seen.push({ ...memory, process: gpuProcessBytes() });
   }
+  t.diagnostic(`GPU process, MB: ${seen.map((s) => (s.process / 1e6).toFixed(0)).join(' ')}`);
   const [early, late] = [seen[FEW - 1], seen[MANY - 1]];
   t.diagnostic(`after ${FEW}: ${JSON.stringify(early)}; after ${MANY}: ${JSON.stringify(late)}`);
   assert.ok(early.liveBytes > 0 && early.liveBuffers > 0, 'nothing is on the GPU');

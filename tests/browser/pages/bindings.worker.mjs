@@ -48,6 +48,14 @@ async function golden({ model, device, skew = 0 }) {
   const failures = [];
   const compared = { logits: 0, losses: 0, generations: 0, greedy: 0, batched: 0, tokens: 0, objective: 0 };
   const worst = { logits: 0, losses: 0 };
+  /** What each kind took. */
+  const seconds = {};
+  const timed = async (kind, work) => {
+    const began = performance.now();
+    const result = await work;
+    seconds[kind] = (seconds[kind] ?? 0) + (performance.now() - began) / 1000;
+    return result;
+  };
   const expect = (what, ok, found, expected) => {
     if (!ok) failures.push(`${what}: ${JSON.stringify(found)}, expected ${JSON.stringify(expected)}`);
   };
@@ -61,15 +69,18 @@ async function golden({ model, device, skew = 0 }) {
   const composer = async (modules) => {
     const key = modules.join(' ');
     if (!composers.has(key)) {
-      const made = await load(device, model, base);
+      const made = await timed('load', load(device, model, base));
       await addModules(made, folder, modules);
       composers.set(key, made);
     }
     return composers.get(key);
   };
   const compositionOf = ({ composition }) => {
-    // The base, as a composition: bindings score and answer with at least one module.
-    if (composition === null) return { rule: 'exact', modules: [Object.keys(cases.modules)[0]], weights: [0] };
+    // The base, as a composition of some modules that take no part; those that are loaded anyway.
+    if (composition === null) {
+      const { modules } = cases.compositions[0];
+      return { rule: 'exact', modules, weights: modules.map(() => 0) };
+    }
     const found = cases.compositions.find((c) => c.id === composition);
     return { ...found, weights: found.weights.map((w, i) => (i === 0 ? w + skew : w)) };
   };
@@ -79,7 +90,7 @@ async function golden({ model, device, skew = 0 }) {
     const { rule, modules, weights } = compositionOf(one);
     const made = await composer(modules);
     const adapter = one.composition === null ? undefined : Float64Array.from(weights);
-    const found = await made.logits(Uint32Array.from(one.input_ids), Uint32Array.from(one.target_ids), adapter, rule);
+    const found = await timed('logits', made.logits(Uint32Array.from(one.input_ids), Uint32Array.from(one.target_ids), adapter, rule));
     const expected = arrays(one.array);
     const scale = Math.max(1, expected.reduce((max, v) => Math.max(max, Math.abs(v)), 0));
     let difference = found.length === expected.length ? 0 : Infinity;
@@ -101,7 +112,7 @@ async function golden({ model, device, skew = 0 }) {
   };
   for (const one of cases.losses) {
     const { rule, modules, weights } = compositionOf(one);
-    const [score] = await (await composer(modules)).score(shotsOf(one.shot_set), [weights], rule);
+    const [score] = await timed('losses', (await composer(modules)).score(shotsOf(one.shot_set), [weights], rule));
     check(`loss ${one.id}`, score, one);
     compared.losses += 1;
     // In one generation with every other composition of the same modules, and with a stranger between.
@@ -111,7 +122,7 @@ async function golden({ model, device, skew = 0 }) {
     });
     const stranger = weights.map((w) => 0.3 - w / 2);
     const generation = same.flatMap((other) => [compositionOf(other).weights, stranger]);
-    const scores = await (await composer(modules)).score(shotsOf(one.shot_set), generation, rule);
+    const scores = await timed('generations', (await composer(modules)).score(shotsOf(one.shot_set), generation, rule));
     same.forEach((other, i) => check(`generation ${other.id}`, scores[2 * i], other));
     compared.generations += 1;
   }
@@ -119,7 +130,7 @@ async function golden({ model, device, skew = 0 }) {
   for (const one of cases.greedy) {
     const { rule, modules, weights } = compositionOf(one);
     const seen = [];
-    const found = await (await composer(modules)).generate(one.input, Float64Array.from(weights), rule, TOKENS, undefined, (text) => seen.push(text));
+    const found = await timed('greedy', (await composer(modules)).generate(one.input, Float64Array.from(weights), rule, TOKENS, undefined, (text) => seen.push(text)));
     expect(`greedy ${one.id}`, found.ids.join() === one.ids.join() && found.text === one.text, found, { ids: one.ids, text: one.text });
     expect(`stream ${one.id}`, seen.at(-1) === found.text && seen.length === found.ids.length, seen.length, found.ids.length);
     compared.greedy += 1;
@@ -127,7 +138,7 @@ async function golden({ model, device, skew = 0 }) {
     const same = cases.greedy.filter((other) => other.composition === one.composition);
     if (same[0] !== one) continue;
     const rows = same.map(({ input, text }) => ({ input, output: text }));
-    const held = await (await composer(modules)).evaluate(rows, { it: weights }, rule, undefined, undefined);
+    const held = await timed('batched', (await composer(modules)).evaluate(rows, { it: weights }, rule, undefined, undefined));
     held.rows.forEach(({ predictions }, i) => {
       const { ids, text } = same[i];
       const whole = ids.at(-1) === 1 ? predictions.it.text === text : predictions.it.text.startsWith(text);
@@ -143,14 +154,15 @@ async function golden({ model, device, skew = 0 }) {
     compared.objective += 1;
   }
 
-  const plain = await composer([]);
+  // Tokens are no matter of a device.
+  const plain = await load('cpu', model, base);
   for (const { text, ids } of cases.tokenizer) {
     const found = Array.from(plain.encode(text));
     expect(`tokens ${JSON.stringify(text)}`, found.join() === ids.join(), found, ids);
     compared.tokens += 1;
   }
-  for (const made of composers.values()) made.free();
-  return { failures, compared, worst };
+  for (const made of [plain, ...composers.values()]) made.free();
+  return { failures, compared, worst, seconds };
 }
 
 /** A composer that `round` adapts again and again, as a visitor does who goes from task to task. */
@@ -170,7 +182,7 @@ async function open({ model }) {
 async function round({ seed, budget }) {
   const { composer, rule, shots } = kept;
   const { weights } = await composer.adapt(shots, { budget, seed, rule }, undefined, undefined);
-  await composer.generate(shots[0].input, Float64Array.from(weights), rule, 8, undefined, undefined);
+  await composer.generate(shots[0].input, Float64Array.from(weights), rule, 4, undefined, undefined);
   return composer.deviceMemory;
 }
 
