@@ -102,6 +102,14 @@ pub enum ManifestError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// A file of the manifest that the hub's list does not have.
+    #[error("`{name}` has the file `{path}`, which its repository does not have at that commit; correct its list")]
+    NoFile {
+        /// The base or module.
+        name: String,
+        /// The file.
+        path: String,
+    },
     /// Not a commit.
     #[error(
         "`{found}` is not a commit, expected 40 lower-case hexadecimal digits; name the commit, not a branch or tag"
@@ -154,6 +162,7 @@ impl ManifestError {
             Self::LongText { .. } => "manifest-long-text",
             Self::Files { .. } => "manifest-files",
             Self::Chunks { .. } => "manifest-chunks",
+            Self::NoFile { .. } => "manifest-no-file",
             Self::Commit { .. } => "manifest-commit",
             Self::NoCommit { .. } => "manifest-no-commit",
             Self::Repository { .. } => "manifest-repository",
@@ -263,6 +272,16 @@ pub enum HubError {
         /// By the answer.
         found: u64,
     },
+    /// More bytes than any model has.
+    #[error("{url} is said to have {found} bytes, the limit is {limit}; check the address")]
+    TooLarge {
+        /// The address.
+        url: String,
+        /// By the answer or the manifest.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The file changed while it came, more than once.
     #[error("{url} changes while it is downloaded; download it later")]
     Changed {
@@ -323,6 +342,7 @@ impl HubError {
             Self::RateLimited { .. } => "hub-rate-limited",
             Self::Status { .. } => "hub-status",
             Self::Size { .. } => "hub-size",
+            Self::TooLarge { .. } => "hub-too-large",
             Self::Changed { .. } => "hub-changed",
             Self::Digest { .. } => "hub-digest",
             Self::ChunkDigest { .. } => "hub-chunk-digest",

@@ -34,7 +34,7 @@ pub use error::{HubError, ManifestError};
 pub use fetch::{Body, Clock, Fetch, FetchError, Request, Response};
 #[cfg(not(target_family = "wasm"))]
 pub use files::FileStore;
-pub use manifest::{Base, Chunks, FileEntry, MANIFEST_VERSION, Manifest, Module, Set};
+pub use manifest::{Base, Chunks, FileEntry, MANIFEST_VERSION, Manifest, Module, Refreshed, Set};
 pub use public::{FLAN_T5, REFERENCE_SEEDS, public_manifest};
 pub use source::{Commit, Hub, Repository, Source};
 pub use store::{Key, Store, Stored};

@@ -9,7 +9,7 @@ use lorahub_weights::shown;
 use serde::{Deserialize, Serialize};
 
 use crate::source::check_path;
-use crate::{Commit, ManifestError, Repository, Sha256, Source};
+use crate::{Commit, HubError, ManifestError, RemoteFile, Repository, Sha256, Source, Store};
 
 /// The version of the form that is read and written.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -21,6 +21,8 @@ const FILES: usize = 1000;
 const TEXT: usize = 4096;
 /// The sizes of a chunk that a manifest may use.
 const CHUNK_BYTES: std::ops::RangeInclusive<u64> = 1 << 16..=1 << 26;
+
+const CHUNK_SIZE: &str = "their size is not between 65536 and 67108864";
 
 /// A list of bases and of modules for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +158,7 @@ impl FileEntry {
             problem,
         };
         if !CHUNK_BYTES.contains(bytes) {
-            return Err(wrong("their size is not between 65536 and 67108864"));
+            return Err(wrong(CHUNK_SIZE));
         }
         match self.size {
             None => Err(wrong("the file's size is not given")),
@@ -166,7 +168,86 @@ impl FileEntry {
     }
 }
 
+impl Chunks {
+    /// The hashes of the parts of `bytes` bytes of a kept file: for a manifest that others will use.
+    ///
+    /// # Errors
+    /// [`HubError::NotKept`], [`HubError::Store`], and [`HubError::Manifest`] for a part size that no manifest may have.
+    pub async fn of_kept<S: Store>(store: &S, sha256: Sha256, bytes: u64) -> Result<Self, HubError> {
+        let size = store.size(sha256).await?.ok_or(HubError::NotKept { sha256 })?;
+        if !CHUNK_BYTES.contains(&bytes) {
+            return Err(HubError::Manifest(ManifestError::Chunks {
+                path: sha256.to_string(),
+                problem: CHUNK_SIZE,
+            }));
+        }
+        let mut hashes = Vec::new();
+        let mut at = 0;
+        while at < size {
+            let end = size.min(at + bytes);
+            hashes.push(Sha256::of(&store.read(sha256, at..end).await?));
+            at = end;
+        }
+        Ok(Self { bytes, sha256: hashes })
+    }
+}
+
+/// What a hub says now of files, against what a manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refreshed<T> {
+    /// The entry with the new commit, sizes and hashes.
+    pub entry: T,
+    /// Paths of files whose size or hash was known and is another now. To be shown before anything new is taken.
+    pub changed: Vec<String>,
+}
+
+/// The files with a hub's sizes and hashes, and the paths of those that changed.
+fn refresh_files(
+    name: &str,
+    files: &[FileEntry],
+    remote: &[RemoteFile],
+) -> Result<(Vec<FileEntry>, Vec<String>), ManifestError> {
+    let mut changed = Vec::new();
+    let mut fresh = Vec::with_capacity(files.len());
+    for file in files {
+        let now = remote.iter().find(|remote| remote.path == file.path);
+        let now = now.ok_or_else(|| ManifestError::NoFile {
+            name: shown(name),
+            path: shown(&file.path),
+        })?;
+        let other_size = file.size.is_some_and(|size| size != now.size);
+        let other_hash = file.sha256.is_some() && now.sha256.is_some() && file.sha256 != now.sha256;
+        let same = !other_size && !other_hash;
+        if !same {
+            changed.push(file.path.clone());
+        }
+        fresh.push(FileEntry {
+            path: file.path.clone(),
+            size: Some(now.size),
+            // Hubs do not tell the hash of small files; a known one stays as long as nothing speaks against it.
+            sha256: now.sha256.or(file.sha256.filter(|_| same)),
+            chunks: file.chunks.clone().filter(|_| same),
+        });
+    }
+    Ok((fresh, changed))
+}
+
 impl Base {
+    /// The same at another commit, with what the hub says of its files there.
+    ///
+    /// # Errors
+    /// [`ManifestError::NoFile`] if one of its files is not there.
+    pub fn refreshed(&self, commit: Commit, remote: &[RemoteFile]) -> Result<Refreshed<Self>, ManifestError> {
+        let (files, changed) = refresh_files(&self.id, &self.files, remote)?;
+        let commit = Some(commit);
+        let entry = Self {
+            commit,
+            files,
+            ..self.clone()
+        };
+        Ok(Refreshed { entry, changed })
+    }
+
     /// Where each of its files is, at `commit` if the manifest does not pin one.
     ///
     /// # Errors
@@ -177,6 +258,21 @@ impl Base {
 }
 
 impl Module {
+    /// The same at another commit, with what the hub says of its files there.
+    ///
+    /// # Errors
+    /// [`ManifestError::NoFile`] if one of its files is not there.
+    pub fn refreshed(&self, commit: Commit, remote: &[RemoteFile]) -> Result<Refreshed<Self>, ManifestError> {
+        let (files, changed) = refresh_files(&self.name, &self.files, remote)?;
+        let commit = Some(commit);
+        let entry = Self {
+            commit,
+            files,
+            ..self.clone()
+        };
+        Ok(Refreshed { entry, changed })
+    }
+
     /// Where each of its files is, at `commit` if the manifest does not pin one.
     ///
     /// # Errors

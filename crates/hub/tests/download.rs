@@ -352,6 +352,22 @@ fn another_size_is_refused() {
 }
 
 #[test]
+fn a_size_that_no_file_has_is_refused() {
+    let file = file();
+    let server = Server::new(file.clone()).plan(|_, _| Act::Huge);
+    let error = download(&server, &Memory::default(), &wanted(&file, false))
+        .0
+        .expect_err("too large");
+    assert!(matches!(error, HubError::TooLarge { found: u64::MAX, .. }), "{error}");
+    let mut wanted = wanted(&file, true);
+    wanted.size = Some(1 << 40);
+    let error = download(&Server::new(file), &Memory::default(), &wanted)
+        .0
+        .expect_err("too large");
+    assert_eq!(error.code(), "hub-too-large");
+}
+
+#[test]
 fn what_was_seen_first_must_stay() {
     let (first, second) = (file(), Rng(5).bytes(4500));
     let store = Memory::default();

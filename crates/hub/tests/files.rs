@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use lorahub_hub::{Cancel, Downloader, FileStore, HubError, KeptTensors, Key, Sha256, Store, Stored, Wanted};
+use lorahub_hub::{Cancel, Chunks, Downloader, FileStore, HubError, KeptTensors, Key, Sha256, Store, Stored, Wanted};
 use lorahub_weights::{Dtype, Limits, TensorOut, write_safetensors};
 use support::{Act, Rng, Server, Waits, options, run, run_for, source};
 
@@ -53,6 +53,10 @@ fn parts_become_files_and_nothing_else_does() {
     assert_eq!(run(store.read(sha256, 3..5)), Ok(b"34".to_vec()));
     assert_eq!(run(store.list()), Ok(vec![Stored { sha256, size: 10 }]));
     assert_eq!(run(store.verify(sha256)), Ok(10));
+    let error = run(Chunks::of_kept(&store, sha256, 4)).expect_err("small parts");
+    assert_eq!(error.code(), "manifest-chunks");
+    let chunks = run(Chunks::of_kept(&store, sha256, 65_536)).expect("kept");
+    assert_eq!(chunks.sha256, [sha256], "one part is the whole");
     std::fs::write(store.path(sha256), b"0123456788").expect("spoilt");
     assert!(matches!(run(store.verify(sha256)), Err(HubError::Corrupt { expected, .. }) if expected == sha256));
     // A file without bytes, and strangers in the folder.

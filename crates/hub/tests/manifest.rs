@@ -1,7 +1,7 @@
 //! Manifests: what is refused and why, the published schema against the types, and the public manifest.
 
 use lorahub_hub::{
-    Base, Chunks, Commit, FLAN_T5, FileEntry, Manifest, Module, REFERENCE_SEEDS, Repository, Set, Sha256,
+    Base, Chunks, Commit, FLAN_T5, FileEntry, Manifest, Module, REFERENCE_SEEDS, RemoteFile, Repository, Set, Sha256,
     public_manifest,
 };
 use serde_json::{Map, Value, json};
@@ -160,6 +160,56 @@ fn every_fault_has_its_own_error() {
         Ok(0),
         "what is absent is empty"
     );
+}
+
+#[test]
+fn a_refresh_fills_in_and_shows_what_changed() {
+    let module = public_manifest().expect("built in").modules[0].clone();
+    let remote = |weights: &[u8]| {
+        vec![
+            RemoteFile {
+                path: "adapter_config.json".to_owned(),
+                size: 411,
+                sha256: None,
+            },
+            RemoteFile {
+                path: "adapter_model.bin".to_owned(),
+                size: weights.len() as u64,
+                sha256: Some(Sha256::of(weights)),
+            },
+            RemoteFile {
+                path: "README.md".to_owned(),
+                size: 1,
+                sha256: None,
+            },
+        ]
+    };
+    let commit = Commit::new(COMMIT).expect("valid");
+    let first = module.refreshed(commit.clone(), &remote(b"one")).expect("all there");
+    assert_eq!(first.changed, Vec::<String>::new(), "nothing was known");
+    assert_eq!(first.entry.commit, Some(commit.clone()));
+    assert_eq!(first.entry.files.len(), 2);
+    assert_eq!(
+        (first.entry.files[0].size, first.entry.files[0].sha256),
+        (Some(411), None)
+    );
+    assert_eq!(first.entry.files[1].sha256, Some(Sha256::of(b"one")));
+    let same = first
+        .entry
+        .refreshed(commit.clone(), &remote(b"one"))
+        .expect("all there");
+    assert_eq!((&same.entry, same.changed.len()), (&first.entry, 0));
+    let other = first
+        .entry
+        .refreshed(commit.clone(), &remote(b"two"))
+        .expect("all there");
+    assert_eq!(other.changed, ["adapter_model.bin"]);
+    assert_eq!(other.entry.files[1].sha256, Some(Sha256::of(b"two")));
+    let error = module
+        .refreshed(commit, &remote(b"one")[..1])
+        .expect_err("a file is gone");
+    assert_eq!(error.code(), "manifest-no-file");
+    assert!(error.to_string().contains("adapter_model.bin"), "{error}");
 }
 
 /// As much of JSON Schema as ours uses; anything else fails.

@@ -11,6 +11,9 @@ use crate::journal::{self, Head, JOURNAL_VERSION};
 use crate::store::READ_BYTES;
 use crate::{Clock, Fetch, Hasher, HubError, Key, Response, Sha256, Store, Stored};
 
+/// The largest file that is fetched: flan-t5-xxl has 45 GB. The list of a file's chunks is kept in memory.
+const FILE_BYTES: u64 = 1 << 36;
+
 /// One file's download.
 pub(super) struct Run<'r, F, C, S> {
     pub(super) tries: Attempts<'r, F, C, S>,
@@ -75,6 +78,7 @@ impl<'r, F: Fetch, C: Clock, S: Store> Run<'r, F, C, S> {
     }
 
     async fn fetch_missing(&self) -> Result<(), Stop> {
+        self.check_size(self.size.get())?;
         self.check_quota().await?;
         match self.fetch_ranges().await {
             Err(Stop::NoRanges(_)) => {
@@ -112,6 +116,17 @@ impl<'r, F: Fetch, C: Clock, S: Store> Run<'r, F, C, S> {
             self.tries.say(Progress::Checking { done: hashed, total });
         }
         Ok(())
+    }
+
+    fn check_size(&self, size: Option<u64>) -> Result<(), HubError> {
+        match size {
+            Some(found) if found > FILE_BYTES => Err(HubError::TooLarge {
+                url: self.url.clone(),
+                found,
+                limit: FILE_BYTES,
+            }),
+            _ => Ok(()),
+        }
     }
 
     async fn check_quota(&self) -> Result<(), HubError> {
@@ -161,6 +176,7 @@ impl<'r, F: Fetch, C: Clock, S: Store> Run<'r, F, C, S> {
             let url = self.url.clone();
             return Err(HubError::Size { url, expected, found }.into());
         }
+        self.check_size(total)?;
         match (self.size.get(), total) {
             (Some(before), Some(now)) if before != now => return Err(Stop::Changed),
             (None, Some(_)) => self.size.set(total),

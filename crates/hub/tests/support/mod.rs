@@ -64,6 +64,8 @@ pub(crate) enum Act {
     WrongRange,
     /// A Content-Range that is none.
     NoSense,
+    /// A Content-Range with a size that no file has.
+    Huge,
     /// The whole file, whatever was asked for.
     Whole,
 }
@@ -196,6 +198,7 @@ impl Fetch for Server {
         }
         let content_range = match (&range, status, act) {
             (_, 206, Act::NoSense) => Some("bytes nonsense".to_owned()),
+            (Some(Range { start, end }), 206, Act::Huge) => Some(format!("bytes {start}-{}/{}", end - 1, u64::MAX)),
             (Some(Range { start, end }), 206, _) => Some(format!("bytes {start}-{}/{size}", end - 1)),
             (_, 416, _) => Some(format!("bytes */{size}")),
             _ => None,
