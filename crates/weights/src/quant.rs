@@ -52,7 +52,7 @@ impl WeightStorage {
             return None;
         }
         let blocks = columns.is_multiple_of(BLOCK);
-        let fits_f16 = || data.iter().all(|&value| f16::from_f32(value).is_finite());
+        let fits_f16 = || data.iter().all(|&value| fits_f16(value));
         match self {
             Self::F32 => None,
             Self::Lossless => {
@@ -154,7 +154,7 @@ impl Narrow {
     pub fn quantise(format: Format, rows: usize, columns: usize, data: &[f32]) -> Result<Self, WeightsError> {
         let size = format.byte_size(rows, columns)?;
         check_length(format, rows.saturating_mul(columns), data.len(), "values")?;
-        if let Some(index) = data.iter().position(|&value| !f16::from_f32(value).is_finite()) {
+        if let Some(index) = data.iter().position(|&value| !fits_f16(value)) {
             return Err(WeightsError::BlockRange {
                 format: format.name(),
                 index,
@@ -162,9 +162,10 @@ impl Narrow {
             });
         }
         let mut bytes = Vec::with_capacity(size);
-        for values in data.chunks_exact(format.block()) {
+        // Blocks, or as many f16 as the processor's own conversion likes to have at a time.
+        for values in data.chunks(BLOCK) {
             match format {
-                Format::F16 => bytes.extend(f16::from_f32(values[0]).to_le_bytes()),
+                Format::F16 => push_f16(&mut bytes, values),
                 Format::Q8_0 => push_q8(&mut bytes, values),
                 Format::Q4_0 => push_q4(&mut bytes, values),
             }
@@ -290,6 +291,19 @@ fn check_length(format: Format, expected: usize, found: usize, unit: &'static st
     })
 }
 
+/// Whether the nearest f16 is finite: halfway past the largest, 65504, values round to infinity. NaN does not fit.
+fn fits_f16(value: f32) -> bool {
+    value.abs() < 65520.0
+}
+
+/// Up to a block of f16.
+fn push_f16(bytes: &mut Vec<u8>, values: &[f32]) {
+    let mut halves = [f16::ZERO; BLOCK];
+    let halves = &mut halves[..values.len()];
+    halves.convert_from_f32_slice(values);
+    bytes.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
+}
+
 /// A block of llama.cpp's q8_0: the factor is a 127th of the value largest in size.
 fn push_q8(bytes: &mut Vec<u8>, values: &[f32]) {
     let largest = values.iter().fold(0f32, |max, value| max.max(value.abs()));
@@ -372,6 +386,26 @@ mod tests {
             assert_eq!(one(format, &widened).widen(), widened, "{format:?}");
             let zeros = [0.0; BLOCK];
             assert_eq!(one(format, &zeros).widen(), zeros, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn what_fits_f16_is_what_rounds_to_a_finite_one() {
+        let edge = 65520f32;
+        for value in [
+            0.0,
+            1e-30,
+            65504.0,
+            edge.next_down(),
+            edge,
+            edge.next_up(),
+            1e38,
+            f32::INFINITY,
+            f32::NAN,
+        ] {
+            for value in [value, -value] {
+                assert_eq!(fits_f16(value), f16::from_f32(value).is_finite(), "{value}");
+            }
         }
     }
 
