@@ -1,29 +1,62 @@
 //! The benchmark as a worker calls it.
 
-use wasm_bindgen::prelude::*;
+use std::rc::Rc;
 
-use crate::{Shape, run};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+use crate::{Choice, Device, Machine, Report, run};
 
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(js_namespace = performance)]
     fn now() -> f64;
+
+    /// What the worker's script gives us.
+    pub type Host;
+
+    #[wasm_bindgen(method)]
+    fn say(this: &Host, line: &str);
+
+    #[wasm_bindgen(method)]
+    fn report(this: &Host, json: &str);
+
+    /// A promise of the browser's CPU seconds.
+    #[wasm_bindgen(method, js_name = cpuSeconds)]
+    fn cpu_seconds(this: &Host) -> js_sys::Promise;
 }
 
-/// Measures the shape called `name` and gives the report as JSON; `say` takes progress lines.
+impl Machine for Host {
+    fn seconds(&self) -> f64 {
+        now() / 1e3
+    }
+
+    fn clock(&self) -> Rc<dyn Fn() -> f64> {
+        Rc::new(|| now() / 1e3)
+    }
+
+    async fn cpu_seconds(&self) -> Option<f64> {
+        JsFuture::from(Host::cpu_seconds(self)).await.ok()?.as_f64()
+    }
+
+    fn say(&self, line: &str) {
+        Host::say(self, line);
+    }
+
+    fn report(&self, report: &Report) {
+        Host::report(self, &report.json());
+    }
+}
+
+/// Measures on `device` (a [`Device`] as JSON) what `choice` (a [`Choice`] as JSON) asks for.
 ///
 /// # Errors
 /// A string that says what failed.
 #[wasm_bindgen]
-pub async fn bench(name: String, repetitions: usize, say: js_sys::Function) -> Result<String, JsValue> {
+pub async fn bench(device: String, choice: String, host: Host) -> Result<(), JsValue> {
     console_error_panic_hook::set_once();
-    let shape = Shape::from_name(&name).ok_or_else(|| JsValue::from_str("there is no such shape"))?;
-    let say = |line: &str| {
-        // A listener that throws must not stop the measurement.
-        let _ = say.call1(&JsValue::NULL, &JsValue::from_str(line));
-    };
-    let report = run(shape, repetitions, || now() / 1e3, say)
-        .await
-        .map_err(|error| JsValue::from_str(&error.to_string()))?;
-    serde_json::to_string(&report).map_err(|error| JsValue::from_str(&error.to_string()))
+    let failed = |error: &dyn std::fmt::Display| JsValue::from_str(&error.to_string());
+    let device: Device = serde_json::from_str(&device).map_err(|error| failed(&error))?;
+    let choice: Choice = serde_json::from_str(&choice).map_err(|error| failed(&error))?;
+    run(device, &choice, &host).await.map_err(|error| failed(&error))
 }

@@ -4,6 +4,7 @@
 //! through; nothing reads standard input.
 
 mod bench;
+mod bench_tables;
 mod browser;
 mod build;
 mod error;
@@ -62,16 +63,16 @@ enum Task {
         #[arg(long)]
         wasm_pack: bool,
     },
-    /// Measure what an evaluation costs, natively and in a browser, beside the floor of its bare matrix products.
+    /// Measure products, evaluations and generation, natively and in a browser; a whole list's results are kept.
     Bench {
-        /// Shapes to measure: demo, flan-t5-small, flan-t5-base; without any the first two.
-        shapes: Vec<String>,
+        /// What to run on.
+        #[arg(long, value_enum, default_value_t = bench::Device::Cpu)]
+        device: bench::Device,
         /// Measure here only; may be given more than once.
         #[arg(long, value_name = "PLACE")]
         only: Vec<bench::Place>,
-        /// Interleaved repetitions.
-        #[arg(long, default_value_t = 10)]
-        repetitions: u32,
+        #[command(flatten)]
+        choice: bench::Choice,
     },
     /// Make the golden data in tests/golden with Python, in its own virtual environment.
     Golden {
@@ -86,11 +87,7 @@ fn main() -> ExitCode {
         Task::Serve { port, check } => serve::run(port, check),
         Task::Test { only, firefox } => test::run(&only, firefox),
         Task::Build { profile, wasm_pack } => build::run(profile.as_deref(), wasm_pack),
-        Task::Bench {
-            shapes,
-            only,
-            repetitions,
-        } => bench::run(&shapes, &only, repetitions),
+        Task::Bench { device, only, choice } => bench::run(device, &only, &choice),
         Task::Golden { verify } => golden::run(verify),
     };
     match result {

@@ -99,6 +99,23 @@ impl Cmd {
         })
     }
 
+    /// As [`Cmd::read`], with the child's standard error, its progress, printed through.
+    ///
+    /// # Errors
+    /// As [`Cmd::run`].
+    pub(crate) fn read_with_progress(mut self) -> Result<String, Error> {
+        println!("  $ {}", self.shown);
+        self.inner.stderr(Stdio::inherit());
+        let output = self.inner.output().map_err(|e| self.not_started(&e))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        Err(Error::Child {
+            command: self.shown,
+            outcome: format!("failed ({})", output.status),
+        })
+    }
+
     fn not_started(&self, error: &std::io::Error) -> Error {
         let program = self.inner.get_program().to_string_lossy();
         Error::Missing {
