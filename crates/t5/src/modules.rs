@@ -125,7 +125,7 @@ impl<B: Backend> Modules<B> {
         Ok(losses)
     }
 
-    /// Candidates of one micro-batch. One always runs: a shot has passed the check of what a single one may need.
+    /// Candidates of one micro-batch. One is always tried: the device says itself if even that is too much.
     fn together(&self, t5: &T5<B>, batch: &Prepared<B>) -> usize {
         let (inputs, targets) = (&batch.encoder.segments, &batch.decoder.segments);
         let activations = Cost::of_evaluation(t5.config(), inputs.lengths(), targets.lengths()).bytes;
