@@ -36,13 +36,13 @@ const STAGES = {
 const REASONS: Record<DeviceReport['reason'], string> = {
   asked: 'as chosen',
   measured: 'the faster one here',
-  software: 'the GPU here being a software one',
-  no_adapter: 'for want of a GPU',
-  adapter_too_small: 'the GPU being too small',
-  self_test: 'the GPU having failed its self-test',
-  device_lost: 'the GPU having stopped',
-  device_memory: 'the GPU’s memory being full',
-  device: 'the GPU having failed',
+  software: 'no GPU but a software one',
+  no_adapter: 'no GPU here',
+  adapter_too_small: 'the GPU is too small',
+  self_test: 'the GPU failed its self-test',
+  device_lost: 'the GPU stopped',
+  device_memory: 'the GPU’s memory was full',
+  device: 'the GPU failed',
 };
 
 export class LorahubComposer extends LitElement {
@@ -152,9 +152,9 @@ export class LorahubComposer extends LitElement {
           <span>${count(family.modules.length)} modules</span>
           <span
             >runs on
-            <b data-testid=${T.backend} data-kind=${device.kind} data-reason=${device.reason} data-choice=${device.choice}>${device.name}</b>,
-            ${REASONS[device.reason]}</span
-          >`
+            <b data-testid=${T.backend} data-kind=${device.kind} data-reason=${device.reason} data-choice=${device.choice}>${device.name}</b></span
+          >
+          <span>${REASONS[device.reason]}</span>`
       : j.loading
         ? html`<span>${STAGES[j.loading.stage]}…</span>`
         : html`<span>The engine is not running.</span>`;
