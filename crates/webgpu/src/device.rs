@@ -121,6 +121,13 @@ fn check_limits(limits: &wgpu::Limits) -> Result<(), GpuError> {
     Ok(())
 }
 
+/// Rows of a pass for a device of this speed: a power of two, so that two measurements of one device hardly ever give
+/// two batches, whose sums could differ in their last bits.
+fn rows_at(gflops: f64) -> usize {
+    let rows = (CHECKPOINT_SECONDS * gflops * 1e9 / BLOCK_FLOPS_A_ROW) as usize;
+    1 << rows.clamp(LEAST_ROWS, MOST_ROWS).ilog2()
+}
+
 impl Gpu {
     /// Opens the fastest adapter.
     ///
@@ -245,8 +252,7 @@ impl Gpu {
 
     /// Fits the rows of a pass to what the device does in a second, so that it can be stopped soon.
     pub(crate) fn set_speed(&self, gflops: f64) {
-        let rows = CHECKPOINT_SECONDS * gflops * 1e9 / BLOCK_FLOPS_A_ROW;
-        self.rows.set((rows as usize).clamp(LEAST_ROWS, MOST_ROWS));
+        self.rows.set(rows_at(gflops));
     }
 
     /// Device memory held now.
@@ -543,6 +549,20 @@ impl Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_of_a_pass_takes_a_tenth_of_a_second_at_most() {
+        for (gflops, rows) in [
+            (0.0, 512),
+            (50.0, 512),
+            (200.0, 1024),
+            (1000.0, 4096),
+            (5000.0, 8192),
+            (1e5, 8192),
+        ] {
+            assert_eq!(rows_at(gflops), rows, "{gflops}");
+        }
+    }
 
     #[test]
     fn an_adapter_below_a_need_is_named_with_both_numbers() {
