@@ -2,6 +2,7 @@
 //!
 //! The data they write are committed; nothing else here needs Python.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, read};
@@ -10,8 +11,9 @@ use crate::project::{root, target_dir};
 use crate::setup::on_path;
 use crate::stamp::{Stamp, hash};
 
-/// Every package with its exact version. Installed without resolving: the file says why.
-const REQUIREMENTS: &str = "requirements.txt";
+/// Every package with its exact version, those of the second file apart from what they ask for. Nothing is resolved:
+/// the first file names all that is needed.
+const REQUIREMENTS: [&str; 2] = ["requirements.txt", "requirements-no-deps.txt"];
 
 /// The data were made with the first of these; the pins have wheels for later ones too.
 const PYTHONS: &[&str] = &["python3.11", "python3", "python", "python.exe"];
@@ -45,8 +47,12 @@ fn environment(scripts: &Path) -> Result<PathBuf, Error> {
     } else {
         "bin/python"
     });
-    let requirements = scripts.join(REQUIREMENTS);
-    let key = hash(&read(&requirements)?);
+    let requirements = REQUIREMENTS.map(|name| scripts.join(name));
+    let mut pinned = Vec::new();
+    for file in &requirements {
+        pinned.extend(read(file)?);
+    }
+    let key = hash(&pinned);
     let stamp = Stamp::at(&folder.join("installed-from"));
     if python.is_file() && stamp.is(&key) {
         println!("  unchanged");
@@ -68,8 +74,12 @@ fn environment(scripts: &Path) -> Result<PathBuf, Error> {
             other => other,
         })?;
     Cmd::new(&python)
-        .args(["-m", "pip", "install", "--no-deps", "-r"])
-        .arg(&requirements)
+        .args(["-m", "pip", "install", "--no-deps"])
+        .args(
+            requirements
+                .iter()
+                .flat_map(|file| [OsStr::new("-r"), file.as_os_str()]),
+        )
         .run()?;
     stamp.set(&key)?;
     Ok(python)
