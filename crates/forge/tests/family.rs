@@ -10,7 +10,7 @@ use lorahub_forge::evaluate::{Bench, Run, loss};
 use lorahub_forge::family::Family;
 use lorahub_forge::report::{Results, tables};
 use lorahub_forge::rules::shipped;
-use lorahub_forge::target::{DRAWS, Target, published};
+use lorahub_forge::target::{DRAWS, Target, published, second};
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -21,8 +21,11 @@ fn family() -> Family {
 }
 
 /// Each set of targets with its results.
-fn sets() -> [(Vec<Target>, Results); 1] {
-    [(published(), results("docs/demo-family.json"))]
+fn sets() -> [(Vec<Target>, Results); 2] {
+    [
+        (published(), results("docs/demo-family.json")),
+        (second(), results("docs/demo-family-second.json")),
+    ]
 }
 
 fn results(path: &str) -> Results {
