@@ -13,12 +13,8 @@ use crate::output::{say, warn};
 /// The layout of a module.
 pub(crate) const MODULE: FolderKind = FolderKind {
     name: "module",
-    expected: "adapter_config.json and adapter_model.safetensors",
+    expected: "adapter_config.json and adapter_model.safetensors or adapter_model.bin",
     instead: &[
-        (
-            "adapter_model.bin",
-            "pickled adapters are not supported; load it in PEFT and save it again, which writes safetensors",
-        ),
         (
             "family.json",
             "this is a family; its modules are folders inside, to be given one by one",
@@ -26,6 +22,9 @@ pub(crate) const MODULE: FolderKind = FolderKind {
         ("config.json", "this is a base model; give it to --base"),
     ],
 };
+
+const SAFETENSORS: &str = "adapter_model.safetensors";
+const PICKLED: &str = "adapter_model.bin";
 
 /// The modules of the command line, in order.
 ///
@@ -51,7 +50,14 @@ pub(crate) fn load(folders: &[PathBuf], base: &BaseSpec) -> Result<Vec<Module>, 
 /// As [`load`].
 pub(crate) fn load_one(folder: &Path, name: &str, base: Option<&BaseSpec>) -> Result<Module, CliError> {
     let config = read_part(MODULE, folder, "adapter_config.json", JSON_BYTES)?;
-    let weights = read_part(MODULE, folder, "adapter_model.safetensors", WEIGHTS_BYTES)?;
+    // As PEFT has it: the older form is read where the newer one is missing.
+    let pickled = !folder.join(SAFETENSORS).exists() && folder.join(PICKLED).exists();
+    let weights = read_part(
+        MODULE,
+        folder,
+        if pickled { PICKLED } else { SAFETENSORS },
+        WEIGHTS_BYTES,
+    )?;
     Ok(Module::from_peft(name, &config, &weights, base)?)
 }
 

@@ -5,7 +5,8 @@
 //! On other targets the same loops run over an array of four numbers, so that the tests can run there; that form is not
 //! made to be fast.
 //!
-//! - [`multiply()`] is `x W^T` for weights packed once: [`PackedF32`], [`PackedF16`], [`PackedQ8`].
+//! - [`multiply()`] is `x W^T` for weights packed once: [`PackedF32`], [`PackedF16`], [`PackedQ8`]; [`output_row`] is one
+//!   row of `W`.
 //! - [`attention_head`] is one head of one sequence.
 //! - [`rms_norm`], [`softmax`], [`gated_gelu`], [`LogSumExp`] work on rows.
 //!
@@ -32,5 +33,5 @@ mod tile;
 pub use attention::{AttentionScratch, HeadBias, attention_head};
 pub use multiply::{Output, Rows, RowsMut, Scratch, multiply};
 pub use narrow::{PackedF16, PackedQ8, Q8_BLOCK};
-pub use pack::{K_BLOCK, PANEL, PackedF32, Weight};
+pub use pack::{K_BLOCK, PANEL, PackedF32, Weight, output_row};
 pub use rows::{EXP_ERROR, LogSumExp, gated_gelu, rms_norm, softmax};

@@ -49,6 +49,34 @@ pub trait Panels {
     fn row(&self, span: Span, x: &[f32], out: &mut [f32], add: bool);
 }
 
+/// The weights of one output as f32, in the order of the inputs: a row of the matrix that was packed.
+///
+/// # Shapes
+/// - `out`: `[k]`
+///
+/// # Panics
+/// If there is no such output, or `out` has another length.
+pub fn output_row<W: Weight>(weight: &W, output: usize, out: &mut [f32], scratch: &mut Scratch) {
+    assert!(
+        output < weight.outputs() && out.len() == weight.inputs(),
+        "output {output} of {}, {} of {} inputs",
+        weight.outputs(),
+        out.len(),
+        weight.inputs()
+    );
+    for (block, out) in out.chunks_mut(K_BLOCK).enumerate() {
+        let span = Span {
+            start: block * K_BLOCK,
+            length: out.len(),
+            first: output / PANEL,
+            count: 1,
+        };
+        for (to, row) in out.iter_mut().zip(weight.panels(span, scratch)) {
+            *to = row[output % PANEL];
+        }
+    }
+}
+
 /// Where packed weights of `n` outputs and `k` inputs lie.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Layout {

@@ -64,15 +64,33 @@ fn narrow_is_f32_on_the_widened_values() {
             let table = values(rows * columns, 1.0);
             let x = values(count * columns, 2.0);
             let widened = Narrow::quantise(format, rows, columns, &table).unwrap().widen();
-            let (narrow, ids) = all(&Cpu::new().with_weights(storage), [rows, columns], &table, &x);
             let (wide, wide_ids) = all(&Cpu::new(), [rows, columns], &widened, &x);
-            let what = format!("{} {rows} x {columns}", storage.name());
-            assert_eq!(narrow[0], wide[0], "{what}: rows are copies");
-            for (narrow, wide) in narrow.iter().zip(&wide) {
-                assert_close(&what, narrow, wide);
+            let narrow = Cpu::new().with_weights(storage);
+            for cpu in [narrow.clone(), narrow.with_packed_weights()] {
+                let (narrow, ids) = all(&cpu, [rows, columns], &table, &x);
+                let what = format!("{} {rows} x {columns}", storage.name());
+                assert_eq!(narrow[0], wide[0], "{what}: rows are copies");
+                for (narrow, wide) in narrow.iter().zip(&wide) {
+                    assert_close(&what, narrow, wide);
+                }
+                assert_eq!(ids, wide_ids, "{what}");
             }
-            assert_eq!(ids, wide_ids, "{what}");
         }
+    }
+}
+
+/// What wasm does, natively: sizes that are no multiple of a panel, and more inputs than a block of `k`.
+#[test]
+fn packed_for_the_kernels_is_the_same_matrix() {
+    for ([rows, columns], count) in [([40, 32], 2), ([77, 97], 5), ([35, 515], 33), ([33, 1], 150)] {
+        let (table, x) = (values(rows * columns, 1.0), values(count * columns, 2.0));
+        let (packed, ids) = all(&Cpu::new().with_packed_weights(), [rows, columns], &table, &x);
+        let (wide, wide_ids) = all(&Cpu::new(), [rows, columns], &table, &x);
+        assert_eq!(packed[0], wide[0], "rows are copies");
+        for (packed, wide) in packed.iter().zip(&wide) {
+            assert_close(&format!("{rows} x {columns}"), packed, wide);
+        }
+        assert_eq!(ids, wide_ids);
     }
 }
 

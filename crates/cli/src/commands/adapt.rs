@@ -287,3 +287,119 @@ fn report(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use lorahub_composer::{Candidate, EvalFuture, Evaluator, EvaluatorError, Generation, ShotLosses};
+    use lorahub_t5::{Cost, ModelFuture, OnToken};
+
+    use super::*;
+
+    /// Two modules whose best composition is (1, 0); fails after some generations, as a lost device does.
+    struct Bowl {
+        generations: Rc<Cell<usize>>,
+        fails_after: usize,
+        code: &'static str,
+    }
+
+    impl Evaluator for Bowl {
+        fn modules(&self) -> usize {
+            2
+        }
+
+        fn evaluate<'a>(&'a self, candidates: &'a [Candidate]) -> EvalFuture<'a, Vec<ShotLosses>> {
+            let generation = self.generations.get();
+            self.generations.set(generation + 1);
+            let fails = generation >= self.fails_after;
+            Box::pin(async move {
+                if fails {
+                    let lost = std::io::Error::other("the driver was reset");
+                    return Err(EvaluatorError::new(self.code, lost));
+                }
+                let loss = |w: &[f64]| ShotLosses {
+                    nll: vec![1.0 + (w[0] - 1.0).powi(2) + w[1].powi(2)],
+                    tokens: vec![1],
+                };
+                Ok(candidates.iter().map(|candidate| loss(&candidate.weights)).collect())
+            })
+        }
+
+        fn generate<'a>(&'a self, _: &'a Candidate, _: &'a [String], _: usize) -> EvalFuture<'a, Vec<Generation>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+
+        fn backend(&self) -> String {
+            if self.fails_after == usize::MAX {
+                "cpu"
+            } else {
+                "webgpu"
+            }
+            .to_owned()
+        }
+    }
+
+    impl AnyEngine for Bowl {
+        fn cost(&self) -> Option<Cost> {
+            None
+        }
+
+        fn truncated(&self) -> &[usize] {
+            &[]
+        }
+
+        fn generate_stream<'a>(
+            &'a self,
+            _: &'a [f64],
+            _: &'a str,
+            _: usize,
+            _: &'a mut OnToken<'_>,
+        ) -> ModelFuture<'a, Generation> {
+            unreachable!("a search streams nothing")
+        }
+    }
+
+    fn bowl(fails_after: usize, code: &'static str) -> (Box<dyn AnyEngine>, Rc<Cell<usize>>) {
+        let generations = Rc::new(Cell::new(0));
+        let engine = Bowl {
+            generations: generations.clone(),
+            fails_after,
+            code,
+        };
+        (Box::new(engine), generations)
+    }
+
+    fn session() -> Session {
+        let settings = Settings {
+            budget: 60,
+            ..Settings::new(Rule::Exact)
+        };
+        Session::new(settings, 2).unwrap()
+    }
+
+    fn searched(session: &mut Session, engine: Box<dyn AnyEngine>) -> Result<String, CliError> {
+        let on_cpu = || Ok(bowl(usize::MAX, "").0);
+        search(session, engine, on_cpu, &AtomicBool::new(false), |_| Ok(()))
+    }
+
+    #[test]
+    fn a_lost_device_costs_the_search_nothing() {
+        let mut undisturbed = session();
+        assert_eq!(searched(&mut undisturbed, bowl(usize::MAX, "").0).unwrap(), "cpu");
+        let mut disturbed = session();
+        let (gpu, generations) = bowl(3, "device_lost");
+        assert_eq!(searched(&mut disturbed, gpu).unwrap(), "webgpu, then cpu");
+        assert_eq!(generations.get(), 4);
+        let (expected, found) = (undisturbed.outcome().unwrap(), disturbed.outcome().unwrap());
+        assert_eq!(found.weights, expected.weights);
+        assert_eq!(found.history, expected.history);
+    }
+
+    #[test]
+    fn what_is_no_failure_of_the_device_ends_the_search() {
+        let error = searched(&mut session(), bowl(0, "weights").0).unwrap_err();
+        assert!(error.to_string().contains("the driver was reset"), "{error}");
+    }
+}

@@ -1,5 +1,6 @@
 //! What each command does on the tiny base: defaults, families, plain output, inspect.
 
+use lorahub_weights::{Limits, SafeTensors};
 use serde_json::Value;
 
 use crate::hostile::Adapter;
@@ -341,4 +342,28 @@ fn help_and_version_succeed() {
         assert_eq!(ran.code, 0);
         assert!(!ran.stdout.is_empty() && ran.stderr.is_empty(), "{ran:?}");
     }
+}
+
+/// The public LoRAHub modules are `adapter_model.bin`.
+#[test]
+fn the_older_form_of_a_module_is_the_same_module() {
+    let tiny = Tiny::new();
+    let expected = tiny.score(&["--weights=0.8"]);
+    let path = tiny.folder.path().join("modules/one/adapter_model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::parse(&bytes, &Limits::ADAPTER).unwrap();
+    let tensor = |name: &str| {
+        let data = file
+            .f32(name)
+            .unwrap()
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        (name.to_owned(), file.shape(name).unwrap().to_vec(), data)
+    };
+    let tensors: Vec<_> = file.names().map(tensor).collect();
+    tiny.folder
+        .write("modules/one/adapter_model.bin", crate::torch::archive_of(&tensors));
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(tiny.score(&["--weights=0.8"]), expected);
 }

@@ -2,8 +2,11 @@
 
 #[path = "../../../../tests/hostile/adapters.rs"]
 mod hostile;
+#[path = "../../../../tests/hostile/torch.rs"]
+mod torch;
 
 mod commands;
+mod devices;
 mod golden;
 mod journey;
 mod malformed;

@@ -281,7 +281,7 @@ fn adapters() {
         (
             &folder.join("nowhere"),
             "not_a_folder",
-            "adapter_config.json and adapter_model.safetensors",
+            "adapter_config.json and adapter_model.safetensors or adapter_model.bin",
         ),
         (&shots, "not_a_folder", "is not a folder"),
         (&empty, "missing_file", "has no `adapter_config.json`"),

@@ -1,11 +1,21 @@
 //! Attention without padding and without gradients, for whole batches and for one decode step.
 
 use candle_core::Tensor;
+use lorahub_kernels::{AttentionScratch, HeadBias, Rows, RowsMut, attention_head};
 
 use super::fused::{View, tensor};
 use super::gemm::{Strided, for_each, multiply};
+use super::rows::{OWN_KERNELS, softmax};
 use super::{CpuBias, dims};
 use crate::{AttentionPlan, TensorError};
+
+/// Memory that a thread reuses from piece to piece.
+#[derive(Default)]
+struct Scratch {
+    /// One head's scores, where candle's product makes them.
+    scores: Vec<f32>,
+    own: AttentionScratch,
+}
 
 pub(super) fn attention(
     q: &Tensor,
@@ -37,64 +47,84 @@ pub(super) fn attention(
             rest = after;
         }
     }
-    for_each(pieces, Vec::new, |piece, out: &mut [f32], scores: &mut Vec<f32>| {
-        let (candidate, shot) = (piece / count, piece % count);
-        let (length_q, length_k) = (plan.query.lengths()[shot], plan.key.lengths()[shot]);
-        let first_q = (candidate * plan.query.total() + plan.query.offsets()[shot]) * width;
-        let first_k = (candidate * plan.key.total() + plan.key.offsets()[shot]) * width;
-        scores.resize(length_q * length_k, 0.0);
-        for head in 0..heads {
-            let column = head * d_kv;
-            multiply(
-                length_q,
-                length_k,
-                d_kv,
-                Strided::row_major(&q[first_q + column..], width),
-                Strided::transposed(&k[first_k + column..], width),
-                scores,
-                length_k,
-                false,
-                false,
-            );
-            for (i, row) in scores.chunks_exact_mut(length_k).enumerate() {
-                if let Some((values, distances, zero)) = bias {
-                    let first = head * distances + zero - i;
-                    for (score, value) in row.iter_mut().zip(&values[first..first + length_k]) {
-                        *score += value;
-                    }
+    for_each(
+        pieces,
+        Scratch::default,
+        |piece, out: &mut [f32], scratch: &mut Scratch| {
+            let (candidate, shot) = (piece / count, piece % count);
+            let (length_q, length_k) = (plan.query.lengths()[shot], plan.key.lengths()[shot]);
+            let first_q = (candidate * plan.query.total() + plan.query.offsets()[shot]) * width;
+            let first_k = (candidate * plan.key.total() + plan.key.offsets()[shot]) * width;
+            if OWN_KERNELS {
+                let rows = |data, count| Rows {
+                    data,
+                    stride: width,
+                    count,
+                };
+                for head in 0..heads {
+                    let column = head * d_kv;
+                    let bias = bias.map(|(values, distances, zero)| HeadBias {
+                        by_distance: &values[head * distances..][..distances],
+                        zero,
+                    });
+                    let mut out = RowsMut {
+                        data: &mut out[column..],
+                        stride: width,
+                    };
+                    attention_head(
+                        rows(&q[first_q + column..], length_q),
+                        rows(&k[first_k + column..], length_k),
+                        rows(&v[first_k + column..], length_k),
+                        d_kv,
+                        bias,
+                        plan.causal,
+                        &mut out,
+                        &mut scratch.own,
+                    );
                 }
-                let seen = if plan.causal { (i + 1).min(length_k) } else { length_k };
-                softmax(&mut row[..seen]);
-                row[seen..].fill(0.0);
+                return;
             }
-            multiply(
-                length_q,
-                d_kv,
-                length_k,
-                Strided::row_major(scores, length_k),
-                Strided::row_major(&v[first_k + column..], width),
-                &mut out[column..],
-                width,
-                false,
-                false,
-            );
-        }
-    });
+            let scores = &mut scratch.scores;
+            scores.resize(length_q * length_k, 0.0);
+            for head in 0..heads {
+                let column = head * d_kv;
+                multiply(
+                    length_q,
+                    length_k,
+                    d_kv,
+                    Strided::row_major(&q[first_q + column..], width),
+                    Strided::transposed(&k[first_k + column..], width),
+                    scores,
+                    length_k,
+                    false,
+                    false,
+                );
+                for (i, row) in scores.chunks_exact_mut(length_k).enumerate() {
+                    if let Some((values, distances, zero)) = bias {
+                        let first = head * distances + zero - i;
+                        for (score, value) in row.iter_mut().zip(&values[first..first + length_k]) {
+                            *score += value;
+                        }
+                    }
+                    let seen = if plan.causal { (i + 1).min(length_k) } else { length_k };
+                    softmax(&mut row[..seen]);
+                    row[seen..].fill(0.0);
+                }
+                multiply(
+                    length_q,
+                    d_kv,
+                    length_k,
+                    Strided::row_major(scores, length_k),
+                    Strided::row_major(&v[first_k + column..], width),
+                    &mut out[column..],
+                    width,
+                    false,
+                    false,
+                );
+            }
+        },
+    );
     tensor(out, rows, width)
-}
-
-/// Softmax in place. A row that holds an infinity or NaN comes out as NaN, so that the loss shows it.
-fn softmax(row: &mut [f32]) {
-    let largest = row.iter().copied().fold(f32::MIN, f32::max);
-    let mut sum = 0f32;
-    for value in row.iter_mut() {
-        *value = (*value - largest).exp();
-        sum += *value;
-    }
-    let inverse = 1.0 / sum;
-    for value in row.iter_mut() {
-        *value *= inverse;
-    }
 }
 
 /// Keys and values of a decode: `[steps, sequences, width]` each, a step appended at a time.

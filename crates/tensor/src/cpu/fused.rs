@@ -1,4 +1,4 @@
-//! The forms without gradients: plain loops over slices, one pass over memory each.
+//! The forms without gradients: over slices, one pass over memory each.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use candle_core::{CpuStorage, Device, Layout, Storage, StorageRef, Tensor};
 
 use super::gemm::{Strided, for_each, multiply};
 use super::lora::{CpuLora, LoraView};
-use super::weight::CpuWeight;
+use super::rows;
+use super::weight::{CpuWeight, Scratch};
 use crate::{Segments, TensorError};
 
 /// A contiguous f32 tensor borrowed as a slice.
@@ -51,36 +52,19 @@ pub(super) fn tensor(data: Vec<f32>, rows: usize, columns: usize) -> Result<Tens
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, TensorError> {
     let (rows, columns) = x.dims2()?;
     let (x, weight) = (View::new(x)?, View::new(weight)?);
-    let mut out = Vec::with_capacity(rows * columns);
-    for row in x.chunks_exact(columns.max(1)) {
-        let inverse = 1.0 / (square_sum(row) / columns as f32 + eps as f32).sqrt();
-        out.extend(
-            row.iter()
-                .zip(weight.iter())
-                .map(|(&value, &scale)| value * inverse * scale),
-        );
+    let mut out = vec![0f32; rows * columns];
+    let width = columns.max(1);
+    for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        rows::rms_norm(row, &weight, eps as f32, out);
     }
     tensor(out, rows, columns)
-}
-
-/// Sum of squares in eight running sums, which the compiler turns into vector lanes (one running sum it may not).
-fn square_sum(row: &[f32]) -> f32 {
-    let mut lanes = [0f32; 8];
-    let chunks = row.chunks_exact(8);
-    let tail: f32 = chunks.remainder().iter().map(|value| value * value).sum();
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += value * value;
-        }
-    }
-    lanes.iter().sum::<f32>() + tail
 }
 
 pub(super) fn linear(
     x: &Tensor,
     weight: &CpuWeight,
     lora: Option<&CpuLora>,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Scratch,
 ) -> Result<Tensor, TensorError> {
     let (rows, d_in) = x.dims2()?;
     let (d_out, _) = weight.matrix("linear", "weight")?;
@@ -200,15 +184,9 @@ struct LoraSlices<'a> {
 pub(super) fn gated_gelu(gate: &Tensor, up: &Tensor) -> Result<Tensor, TensorError> {
     let (rows, columns) = gate.dims2()?;
     let (gate, up) = (View::new(gate)?, View::new(up)?);
-    let out = gate.iter().zip(up.iter()).map(|(&g, &u)| gelu(g) * u).collect();
+    let mut out = gate.to_vec();
+    rows::gated_gelu(&mut out, &up);
     tensor(out, rows, columns)
-}
-
-/// GELU in the tanh form that T5 v1.1 was trained with (Hendrycks and Gimpel, equation 2).
-fn gelu(x: f32) -> f32 {
-    let inner = 0.797_884_6 * (x + 0.044_715 * x * x * x);
-    // Past 10 the tanh is 1 to the last bit; the clamp keeps an infinite cube out of it.
-    0.5 * x * (1.0 + inner.clamp(-10.0, 10.0).tanh())
 }
 
 pub(super) fn nll(
@@ -218,7 +196,7 @@ pub(super) fn nll(
     targets: &[u32],
     segments: &Segments,
     candidates: usize,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Scratch,
 ) -> Result<Tensor, TensorError> {
     let tokens = segments.total();
     let count = segments.count();
@@ -233,38 +211,19 @@ pub(super) fn nll(
     for_head_rows(x, head, scale, scratch, |row, scores| {
         let (candidate, token) = (row / tokens, row % tokens);
         let target = scores[targets[token] as usize];
-        sums[candidate * count + shot_of_row[token]] += log_sum_exp(scores) - f64::from(target);
+        sums[candidate * count + shot_of_row[token]] += rows::log_sum_exp(scores) - f64::from(target);
     })?;
     tensor(sums.into_iter().map(|sum| sum as f32).collect(), candidates, count)
 }
 
-/// `log(sum(exp(scores)))`; not finite if a score is not.
-fn log_sum_exp(scores: &[f32]) -> f64 {
-    let mut largest = f32::MIN;
-    let mut finite = true;
-    for &score in scores {
-        largest = largest.max(score);
-        finite &= score.is_finite();
-    }
-    if !finite {
-        // An overflow must make this candidate the worst one, and `max` above skips NaN.
-        return f64::INFINITY;
-    }
-    let sum: f64 = scores
-        .chunks(256)
-        .map(|chunk| f64::from(chunk.iter().map(|&score| (score - largest).exp()).sum::<f32>()))
-        .sum();
-    f64::from(largest) + sum.ln()
-}
-
-pub(super) fn logits(x: &Tensor, head: &CpuWeight, scale: f64, scratch: &mut Vec<f32>) -> Result<Tensor, TensorError> {
+pub(super) fn logits(x: &Tensor, head: &CpuWeight, scale: f64, scratch: &mut Scratch) -> Result<Tensor, TensorError> {
     let (rows, (vocab, _)) = (x.dim(0)?, head.matrix("logits", "head")?);
     let mut out = Vec::with_capacity(rows * vocab);
     for_head_rows(x, head, scale, scratch, |_, scores| out.extend_from_slice(scores))?;
     tensor(out, rows, vocab)
 }
 
-pub(super) fn argmax(x: &Tensor, head: &CpuWeight, scratch: &mut Vec<f32>) -> Result<Arc<[u32]>, TensorError> {
+pub(super) fn argmax(x: &Tensor, head: &CpuWeight, scratch: &mut Scratch) -> Result<Arc<[u32]>, TensorError> {
     let mut ids = Vec::with_capacity(x.dim(0)?);
     for_head_rows(x, head, 1.0, scratch, |_, scores| {
         let mut best = 0;
@@ -283,7 +242,7 @@ fn for_head_rows(
     x: &Tensor,
     head: &CpuWeight,
     scale: f64,
-    scratch: &mut Vec<f32>,
+    scratch: &mut Scratch,
     mut visit: impl FnMut(usize, &mut [f32]),
 ) -> Result<(), TensorError> {
     let (rows, width) = x.dims2()?;

@@ -1,13 +1,16 @@
 //! The CPU backend, on candle's tensors.
 //!
 //! `composed` holds the differentiable forms, `fused` and `attention` those without gradients, `lora` the bank and
-//! both composition rules, `weight` the base's matrices, `gemm` the one matrix product. Each operation here only checks shapes and chooses.
+//! both composition rules, `gemm` candle's matrix product, `weight` the base's matrices, `rows` what is done row by row.
+//! In wasm `lorahub_kernels` take the place of candle's product and of plain loops, in `weight`, `attention` and `rows`.
+//! Each operation here only checks shapes and chooses.
 
 mod attention;
 mod composed;
 mod fused;
 mod gemm;
 mod lora;
+mod rows;
 mod weight;
 
 use std::cell::RefCell;
@@ -20,6 +23,7 @@ use candle_core::{Device, Tensor};
 use lorahub_adapters::{BankTarget, Rule};
 use lorahub_weights::quant::WeightStorage;
 
+use self::weight::Scratch;
 use crate::{AttentionPlan, Backend, Segments, TensorError};
 
 pub use attention::CpuCache;
@@ -35,8 +39,9 @@ type YieldHook = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = bool>>>>;
 pub struct Cpu {
     yield_hook: Option<YieldHook>,
     weights: WeightStorage,
-    /// Where narrow matrices are widened, block by block.
-    scratch: Rc<RefCell<Vec<f32>>>,
+    /// Whether matrices are packed for `lorahub_kernels`.
+    packed: bool,
+    scratch: Rc<RefCell<Scratch>>,
 }
 
 impl Default for Cpu {
@@ -44,6 +49,7 @@ impl Default for Cpu {
         Self {
             yield_hook: None,
             weights: WeightStorage::F32,
+            packed: rows::OWN_KERNELS,
             scratch: Rc::default(),
         }
     }
@@ -70,6 +76,12 @@ impl Cpu {
     /// Holds the base's matrices in this form, f32 unless said. Narrow ones are widened where they are multiplied.
     pub fn with_weights(self, weights: WeightStorage) -> Self {
         Self { weights, ..self }
+    }
+
+    /// Packs the base's matrices for `lorahub_kernels`, as is done in wasm, where they are the faster ones. Natively this
+    /// is for tests.
+    pub fn with_packed_weights(self) -> Self {
+        Self { packed: true, ..self }
     }
 }
 
@@ -194,7 +206,7 @@ impl Backend for Cpu {
                 format!("{} values", data.len()),
             ));
         }
-        CpuWeight::new(shape, data, self.weights)
+        CpuWeight::new(shape, data, self.weights, self.packed)
     }
 
     fn ids(&self, ids: &[u32]) -> Result<Arc<[u32]>, TensorError> {

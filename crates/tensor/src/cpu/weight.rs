@@ -1,9 +1,11 @@
-//! The base's matrices on the CPU: as candle's tensors, or narrow and widened where they are multiplied.
+//! The base's matrices on the CPU: as candle's tensors, packed for the kernels of wasm, or narrow and widened where they
+//! are multiplied.
 
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use lorahub_weights::quant::{Narrow, WeightStorage};
+use lorahub_kernels::{Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Weight, output_row};
+use lorahub_weights::quant::{Format, Narrow, WeightStorage};
 
 use super::fused::{View, tensor};
 use super::gemm::{Strided, for_each, multiply};
@@ -19,7 +21,69 @@ pub struct CpuWeight(Held);
 #[derive(Clone, Debug)]
 enum Held {
     F32(Tensor),
+    Packed(Arc<Packed>),
     Narrow(Arc<Narrow>),
+}
+
+/// A matrix in the order in which the kernels read it, with the bytes that it holds.
+#[derive(Debug)]
+enum Packed {
+    F32(PackedF32),
+    F16(PackedF16),
+    Q8(PackedQ8),
+}
+
+/// Runs the same generic call on whichever format it is.
+macro_rules! with_packed {
+    ($packed:expr, $weight:ident => $call:expr) => {
+        match $packed {
+            Packed::F32($weight) => $call,
+            Packed::F16($weight) => $call,
+            Packed::Q8($weight) => $call,
+        }
+    };
+}
+
+impl Packed {
+    /// A narrow matrix whose form the kernels read.
+    fn narrow(narrow: &Narrow) -> Option<Self> {
+        let (rows, columns) = (narrow.rows(), narrow.columns());
+        let bits = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+        match narrow.format() {
+            Format::F16 => {
+                let values: Vec<u16> = narrow.bytes().chunks_exact(2).map(bits).collect();
+                Some(Self::F16(PackedF16::new(&values, rows, columns)))
+            }
+            Format::Q8_0 => {
+                let blocks = || narrow.bytes().chunks_exact(Format::Q8_0.block_bytes());
+                let scales: Vec<u16> = blocks().map(bits).collect();
+                let values: Vec<i8> = blocks().flat_map(|block| &block[2..]).map(|&byte| byte as i8).collect();
+                Some(Self::Q8(PackedQ8::new(&values, &scales, rows, columns)))
+            }
+            Format::Q4_0 => None,
+        }
+    }
+
+    fn dims(&self) -> Vec<usize> {
+        with_packed!(self, weight => vec![weight.outputs(), weight.inputs()])
+    }
+
+    fn bytes(&self) -> usize {
+        let values = self.dims().iter().product::<usize>();
+        match self {
+            Self::F32(_) => 4 * values,
+            Self::F16(_) => 2 * values,
+            Self::Q8(_) => values / Format::Q8_0.block() * Format::Q8_0.block_bytes(),
+        }
+    }
+}
+
+/// Memory that products reuse from call to call.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Where narrow matrices are widened, block by block.
+    widened: Vec<f32>,
+    panels: lorahub_kernels::Scratch,
 }
 
 impl CpuWeight {
@@ -33,12 +97,27 @@ impl CpuWeight {
         Self(Held::Narrow(Arc::new(narrow)))
     }
 
-    /// `data` of `shape` in the form that `storage` takes for it.
-    pub(super) fn new(shape: &[usize], data: Vec<f32>, storage: WeightStorage) -> Result<Self, TensorError> {
-        if let [rows, columns] = *shape
-            && let Some(format) = storage.format_of(&data, columns)
-        {
-            return Ok(Self::from_narrow(Narrow::quantise(format, rows, columns, &data)?));
+    /// `data` of `shape` in the form that `storage` takes for it; with `packed` in the kernels' order, where they have
+    /// one.
+    pub(super) fn new(
+        shape: &[usize],
+        data: Vec<f32>,
+        storage: WeightStorage,
+        packed: bool,
+    ) -> Result<Self, TensorError> {
+        let [rows, columns] = *shape else {
+            return Ok(Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?));
+        };
+        if let Some(format) = storage.format_of(&data, columns) {
+            let narrow = Narrow::quantise(format, rows, columns, &data)?;
+            return Ok(match Packed::narrow(&narrow) {
+                Some(own) if packed => Self(Held::Packed(Arc::new(own))),
+                _ => Self::from_narrow(narrow),
+            });
+        }
+        if packed {
+            let own = PackedF32::new(Rows::new(&data, rows, columns), columns);
+            return Ok(Self(Held::Packed(Arc::new(Packed::F32(own)))));
         }
         Ok(Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?))
     }
@@ -47,6 +126,7 @@ impl CpuWeight {
     pub fn dims(&self) -> Vec<usize> {
         match &self.0 {
             Held::F32(tensor) => tensor.dims().to_vec(),
+            Held::Packed(packed) => packed.dims(),
             Held::Narrow(narrow) => vec![narrow.rows(), narrow.columns()],
         }
     }
@@ -55,6 +135,7 @@ impl CpuWeight {
     pub fn bytes(&self) -> usize {
         match &self.0 {
             Held::F32(tensor) => tensor.elem_count() * 4,
+            Held::Packed(packed) => packed.bytes(),
             Held::Narrow(narrow) => narrow.bytes().len(),
         }
     }
@@ -79,39 +160,36 @@ impl CpuWeight {
 
     /// The tensor, for the differentiable forms and for vectors.
     pub(super) fn tensor(&self, op: &'static str) -> Result<&Tensor, TensorError> {
-        match &self.0 {
-            Held::F32(tensor) => Ok(tensor),
-            Held::Narrow(narrow) => Err(TensorError::shape(
-                op,
-                "weight",
-                "held as f32, because an operand tracks gradients",
-                narrow.format().name(),
-            )),
-        }
+        let found = match &self.0 {
+            Held::F32(tensor) => return Ok(tensor),
+            Held::Packed(_) => "packed for the kernels",
+            Held::Narrow(narrow) => narrow.format().name(),
+        };
+        let expected = "held as a tensor, because an operand tracks gradients";
+        Err(TensorError::shape(op, "weight", expected, found))
     }
 
     /// These rows, which must exist, as `[ids, columns]`.
     pub(super) fn select(&self, ids: &[u32]) -> Result<Tensor, TensorError> {
         match &self.0 {
             Held::F32(table) => Ok(table.index_select(&Tensor::from_slice(ids, ids.len(), &Device::Cpu)?, 0)?),
-            Held::Narrow(narrow) => {
-                let columns = narrow.columns();
-                let mut rows = vec![0f32; ids.len() * columns];
-                for (row, &id) in rows.chunks_exact_mut(columns.max(1)).zip(ids) {
-                    narrow.widen_row(id as usize, row);
-                }
-                tensor(rows, ids.len(), columns)
+            Held::Packed(packed) => {
+                let mut scratch = lorahub_kernels::Scratch::default();
+                with_packed!(&**packed, weight => widened(ids, weight.inputs(), |id, row| {
+                    output_row(weight, id, row, &mut scratch);
+                }))
             }
+            Held::Narrow(narrow) => widened(ids, narrow.columns(), |id, row| narrow.widen_row(id, row)),
         }
     }
 
-    /// `out = x W^T` for `rows` rows of `x`. A narrow matrix is widened a block of its rows at a time into `scratch`.
+    /// `out = x W^T` for `rows` rows of `x`. A narrow matrix is widened a block of its rows at a time.
     pub(super) fn product(
         &self,
         rows: usize,
         x: &[f32],
         out: &mut [f32],
-        scratch: &mut Vec<f32>,
+        scratch: &mut Scratch,
     ) -> Result<(), TensorError> {
         let (d_out, d_in) = self.matrix("linear", "weight")?;
         let lhs = Strided::row_major(x, d_in);
@@ -122,8 +200,21 @@ impl CpuWeight {
                 multiply(rows, d_out, d_in, lhs, rhs, out, d_out, false, true);
                 return Ok(());
             }
+            Held::Packed(packed) => {
+                let x = Rows::new(x, rows, d_in);
+                let mut out = RowsMut {
+                    data: out,
+                    stride: d_out,
+                };
+                let panels = &mut scratch.panels;
+                with_packed!(&**packed, weight => lorahub_kernels::multiply(
+                    x, weight, 0..d_out, &mut out, Output::Store, panels,
+                ));
+                return Ok(());
+            }
             Held::Narrow(narrow) => narrow,
         };
+        let scratch = &mut scratch.widened;
         let together = (WIDENED / d_in.max(1)).clamp(1, d_out.max(1));
         scratch.resize(scratch.len().max(together * d_in), 0.0);
         for first in (0..d_out).step_by(together) {
@@ -144,8 +235,17 @@ impl CpuWeight {
     pub(super) fn rows_together(&self) -> usize {
         match &self.0 {
             // `32 * 32128` scores are 4 MiB, which a cache can keep.
-            Held::F32(_) => 32,
+            Held::F32(_) | Held::Packed(_) => 32,
             Held::Narrow(_) => 128,
         }
     }
+}
+
+/// Rows by number, each written by `widen`.
+fn widened(ids: &[u32], columns: usize, mut widen: impl FnMut(usize, &mut [f32])) -> Result<Tensor, TensorError> {
+    let mut rows = vec![0f32; ids.len() * columns];
+    for (row, &id) in rows.chunks_exact_mut(columns.max(1)).zip(ids) {
+        widen(id as usize, row);
+    }
+    tensor(rows, ids.len(), columns)
 }
