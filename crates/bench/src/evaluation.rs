@@ -1,6 +1,7 @@
 //! One candidate, and generations of candidates, beside the bare products of the same passes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
 use lorahub_adapters::Rule;
@@ -156,9 +157,8 @@ impl<'a, B: Bare> Pass<'a, B> {
             .iter()
             .flat_map(|&size| self.micro_batches(size).into_keys())
         {
-            if !floors.contains_key(&size) {
-                let floor = Floor::new(&**self.work.t5.backend(), machine, &self.cost, size).await?;
-                floors.insert(size, floor);
+            if let Entry::Vacant(place) = floors.entry(size) {
+                place.insert(Floor::new(&**self.work.t5.backend(), machine, &self.cost, size).await?);
             }
         }
         Ok(floors)
