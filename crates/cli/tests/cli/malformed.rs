@@ -286,7 +286,6 @@ fn adapters() {
         (&shots, "not_a_folder", "is not a folder"),
         (&empty, "missing_file", "has no `adapter_config.json`"),
         (&base, "missing_file", "give it to --base"),
-        (&pickled, "missing_file", "load it in PEFT and save it again"),
     ] {
         let arguments = [
             "score",
@@ -300,6 +299,22 @@ fn adapters() {
         ];
         run_refused(&arguments, 1, &[&format!("error[{code}]: module `"), says]);
     }
+    // The older form is read, and held to the same rules.
+    let arguments = [
+        "score",
+        "--base",
+        &base,
+        "--module",
+        &pickled,
+        "--weights=1",
+        "--shots",
+        &shots,
+    ];
+    run_refused(
+        &arguments,
+        1,
+        &["error[weights-too-short]: adapter `pickled`", "download it again"],
+    );
 }
 
 /// Modules that are good alone and do not go together.
