@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 
-use lorahub_tensor::{Backend, Cpu, WeightStorage, matmul};
+use lorahub_tensor::{Backend, Cpu, CpuWeight, WeightStorage, matmul};
 use lorahub_webgpu::{Gpu, GpuTensor, GpuWeight, Options};
 
 use crate::{BenchError, Machine, Stored};
@@ -53,30 +53,12 @@ impl From<Stored> for WeightStorage {
     }
 }
 
-/// A product on the CPU: of slices where the matrix is f32, for that is what a floor is made of; else as a linear.
-pub enum CpuOperands {
-    /// `x`, `W` and the result.
-    Slices {
-        /// Rows of `x`.
-        rows: usize,
-        /// Inner dimension.
-        d_in: usize,
-        /// Columns of the result.
-        d_out: usize,
-        /// Row-major.
-        x: Vec<f32>,
-        /// Row-major.
-        weight: Vec<f32>,
-        /// Row-major.
-        out: RefCell<Vec<f32>>,
-    },
-    /// `x` and `W`.
-    Narrow {
-        /// The activation.
-        x: <Cpu as Backend>::Tensor,
-        /// The matrix.
-        weight: <Cpu as Backend>::Weight,
-    },
+/// `x`, `W` and the result of a product on the CPU, as slices: that is what a floor is made of.
+pub struct CpuOperands {
+    rows: usize,
+    x: Vec<f32>,
+    weight: CpuWeight,
+    out: RefCell<Vec<f32>>,
 }
 
 impl Bare for Cpu {
@@ -92,41 +74,19 @@ impl Bare for Cpu {
         false
     }
 
-    fn operands(&self, stored: Stored, rows: usize, d_in: usize, d_out: usize) -> Result<CpuOperands, BenchError> {
-        if stored == Stored::F32 {
-            return Ok(CpuOperands::Slices {
-                rows,
-                d_in,
-                d_out,
-                x: values(rows * d_in),
-                weight: values(d_out * d_in),
-                out: RefCell::new(vec![0.0; rows * d_out]),
-            });
-        }
-        Ok(CpuOperands::Narrow {
-            x: activation(self, rows, d_in)?,
+    fn operands(&self, _: Stored, rows: usize, d_in: usize, d_out: usize) -> Result<CpuOperands, BenchError> {
+        Ok(CpuOperands {
+            rows,
+            x: values(rows * d_in),
             weight: self.weight(&[d_out, d_in], values(d_out * d_in))?,
+            out: RefCell::new(vec![0.0; rows * d_out]),
         })
     }
 
     fn multiply(&self, operands: &CpuOperands) -> Result<(), BenchError> {
-        match operands {
-            CpuOperands::Slices {
-                rows,
-                d_in,
-                d_out,
-                x,
-                weight,
-                out,
-            } => {
-                let out = &mut *out.borrow_mut();
-                matmul(*rows, *d_out, *d_in, x, weight, out);
-                std::hint::black_box(out);
-            }
-            CpuOperands::Narrow { x, weight } => {
-                std::hint::black_box(self.linear(x, weight, None)?);
-            }
-        }
+        let out = &mut *operands.out.borrow_mut();
+        matmul(operands.rows, &operands.x, &operands.weight, out)?;
+        std::hint::black_box(out);
         Ok(())
     }
 

@@ -110,25 +110,6 @@ pub(crate) fn multiply(
     }
 }
 
-/// The backend's bare product `x W^T`: `x` is `[m, k]`, `weight` `[n, k]`, `out` `[m, n]`, all row-major. It is what
-/// [`linear`](crate::Backend::linear) spends its time in, made public for the benchmark's floor.
-///
-/// # Panics
-/// If a slice is shorter than its shape.
-pub fn matmul(m: usize, n: usize, k: usize, x: &[f32], weight: &[f32], out: &mut [f32]) {
-    multiply(
-        m,
-        n,
-        k,
-        Strided::row_major(x, k),
-        Strided::transposed(weight, k),
-        out,
-        n,
-        false,
-        true,
-    );
-}
-
 /// Runs `work` on each piece with its index: on all threads natively, one after another in wasm. `scratch` makes the
 /// buffer that a thread reuses from piece to piece.
 pub(crate) fn for_each<P: Send, S>(

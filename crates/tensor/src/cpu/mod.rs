@@ -27,9 +27,8 @@ use self::weight::Scratch;
 use crate::{AttentionPlan, Backend, Segments, TensorError};
 
 pub use attention::CpuCache;
-pub use gemm::matmul;
 pub use lora::{CpuBank, CpuLora};
-pub use weight::CpuWeight;
+pub use weight::{CpuWeight, matmul};
 
 /// Lets others run at a checkpoint; resolves to `false` if the caller has asked to stop.
 type YieldHook = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = bool>>>>;

@@ -249,3 +249,18 @@ fn widened(ids: &[u32], columns: usize, mut widen: impl FnMut(usize, &mut [f32])
     }
     tensor(rows, ids.len(), columns)
 }
+
+/// The backend's bare product `x W^T`: `x` is `[rows, d_in]`, `out` `[rows, d_out]`, both row-major. It is what
+/// [`linear`](crate::Backend::linear) spends its time in, made public for the benchmark's floor.
+///
+/// # Errors
+/// [`TensorError::Shape`] if the weight is no matrix or a slice is not of its shape.
+pub fn matmul(rows: usize, x: &[f32], weight: &CpuWeight, out: &mut [f32]) -> Result<(), TensorError> {
+    let (d_out, d_in) = weight.matrix("matmul", "weight")?;
+    for (operand, expected, found) in [("x", rows * d_in, x.len()), ("out", rows * d_out, out.len())] {
+        if expected != found {
+            return Err(TensorError::shape("matmul", operand, expected, found));
+        }
+    }
+    weight.product(rows, x, out, &mut Scratch::default())
+}
