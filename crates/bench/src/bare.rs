@@ -30,7 +30,7 @@ pub trait Bare: Backend + Sized {
     ///
     /// # Errors
     /// The device's.
-    fn operands(&self, stored: Stored, rows: usize, d_in: usize, d_out: usize) -> Result<Self::Operands, BenchError>;
+    fn operands(&self, rows: usize, d_in: usize, d_out: usize) -> Result<Self::Operands, BenchError>;
 
     /// Does the product, or enqueues it.
     ///
@@ -74,7 +74,7 @@ impl Bare for Cpu {
         false
     }
 
-    fn operands(&self, _: Stored, rows: usize, d_in: usize, d_out: usize) -> Result<CpuOperands, BenchError> {
+    fn operands(&self, rows: usize, d_in: usize, d_out: usize) -> Result<CpuOperands, BenchError> {
         Ok(CpuOperands {
             rows,
             x: values(rows * d_in),
@@ -122,7 +122,7 @@ impl Bare for Gpu {
         self.is_software()
     }
 
-    fn operands(&self, _: Stored, rows: usize, d_in: usize, d_out: usize) -> Result<GpuOperands, BenchError> {
+    fn operands(&self, rows: usize, d_in: usize, d_out: usize) -> Result<GpuOperands, BenchError> {
         Ok(GpuOperands {
             x: activation(self, rows, d_in)?,
             weight: self.weight(&[d_out, d_in], values(d_out * d_in))?,
@@ -172,12 +172,11 @@ impl<B: Bare> Repeated<B> {
     pub(crate) async fn new<M: Machine>(
         backend: &B,
         machine: &M,
-        stored: Stored,
         (rows, d_in, d_out): (usize, usize, usize),
     ) -> Result<Self, BenchError> {
         const MOST: usize = 4096;
         let mut repeated = Self {
-            operands: backend.operands(stored, rows, d_in, d_out)?,
+            operands: backend.operands(rows, d_in, d_out)?,
             calls: 1,
         };
         // The first call makes pipelines and tables; V8 runs early ones in its baseline compiler.

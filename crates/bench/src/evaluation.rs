@@ -227,13 +227,13 @@ impl<B: Bare> Floor<B> {
     async fn new<M: Machine>(backend: &B, machine: &M, cost: &Cost, candidates: usize) -> Result<Self, BenchError> {
         let mut linears = Vec::new();
         for ((rows, d_in, d_out), count) in by_size(&cost.linears) {
-            let repeated = Repeated::new(backend, machine, Stored::F32, (rows * candidates, d_in, d_out)).await?;
+            let repeated = Repeated::new(backend, machine, (rows * candidates, d_in, d_out)).await?;
             linears.push((repeated, count, Spans::default()));
         }
         let mut attention = Vec::new();
         if B::ATTENTION {
             for (size, count) in by_size(&cost.attention) {
-                let repeated = Repeated::new(backend, machine, Stored::F32, size).await?;
+                let repeated = Repeated::new(backend, machine, size).await?;
                 attention.push((repeated, count * candidates, Spans::default()));
             }
         }

@@ -32,7 +32,7 @@ pub(crate) async fn measure<B: Bare, M: Machine>(plan: &Plan, machine: &M) -> Re
             for (product, d_in, d_out) in products(&config) {
                 for &rows in &plan.gemm_rows {
                     if product != "head" || plan.gemm_head && rows <= HEAD_ROWS {
-                        let repeated = Repeated::new(&backend, machine, weights, (rows, d_in, d_out)).await?;
+                        let repeated = Repeated::new(&backend, machine, (rows, d_in, d_out)).await?;
                         items.push(((product, rows, d_in, d_out), repeated, Spans::default()));
                     }
                 }
