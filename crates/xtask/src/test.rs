@@ -68,6 +68,12 @@ const STEPS: &[Step] = &[
         run: docs,
     },
     Step {
+        name: "kernels",
+        title: "the kernels' tests in wasm",
+        needs: &["setup"],
+        run: kernels,
+    },
+    Step {
         name: "page",
         title: "wasm and page",
         needs: &["setup"],
@@ -241,6 +247,34 @@ fn docs() -> Result<(), Error> {
     Cmd::cargo()
         .args(["doc", "--workspace", "--no-deps"])
         .env("RUSTDOCFLAGS", "-D warnings")
+        .run()
+}
+
+/// The tests of `crates/kernels` once more, on the registers that they are made for. Its relaxed-simd build needs another
+/// set of flags, and so another build of everything; no page uses it yet.
+fn kernels() -> Result<(), Error> {
+    const TARGET: &str = "wasm32-unknown-unknown";
+    Cmd::cargo()
+        .args([
+            "build",
+            "--package",
+            "lorahub-kernels",
+            "--examples",
+            "--target",
+            TARGET,
+        ])
+        .args(["--profile", build::FAST_PROFILE])
+        // Either variable would replace the flags of .cargo/config.toml, and with them SIMD.
+        .without_env("RUSTFLAGS")
+        .without_env("CARGO_ENCODED_RUSTFLAGS")
+        .run()?;
+    let checks = target_dir()?
+        .join(TARGET)
+        .join(build::FAST_PROFILE)
+        .join("examples/checks.wasm");
+    Cmd::new("node")
+        .arg(root().join("crates/kernels/tests/wasm.mjs"))
+        .arg(checks)
         .run()
 }
 
