@@ -20,7 +20,7 @@ mod machine;
 mod plan;
 mod report;
 #[cfg(target_arch = "wasm32")]
-mod wasm;
+pub mod wasm;
 mod workload;
 
 use std::rc::Rc;
