@@ -14,6 +14,8 @@ import { insideWorker } from './lib/worker.mjs';
 const LOSSES = 2e-4;
 const BUDGET = '30';
 const SEARCH_MS = 300_000;
+/** A software GPU compiles every kernel before the model is there. */
+const MOVED_MS = 300_000;
 
 let server;
 let browser;
@@ -40,8 +42,8 @@ async function choose({ page }, choice) {
   const folded = page.getByTestId('advanced');
   if (!(await folded.evaluate((details) => details.open))) await folded.locator('summary').click();
   await page.getByTestId('device').selectOption(choice);
-  await page.locator(`[data-testid="backend"][data-choice="${choice}"]`).waitFor({ timeout: 120_000 });
-  await page.getByTestId('device').and(page.locator(':enabled')).waitFor({ timeout: 120_000 });
+  await page.locator(`[data-testid="backend"][data-choice="${choice}"]`).waitFor({ timeout: MOVED_MS });
+  await page.getByTestId('device').and(page.locator(':enabled')).waitFor({ timeout: MOVED_MS });
 }
 
 async function settings({ page }, budget) {
@@ -124,7 +126,7 @@ test('a GPU that is lost in mid-search gives way to the CPU, which goes on to th
   agree(JSON.parse(await downloaded(page, 'download-record')), onCpu);
 
   await page.getByTestId('device-retry').click();
-  await page.locator('[data-testid="backend"][data-kind="webgpu"]').waitFor({ timeout: 120_000 });
+  await page.locator('[data-testid="backend"][data-kind="webgpu"]').waitFor({ timeout: MOVED_MS });
   await there.context.close();
 });
 

@@ -49,11 +49,11 @@ const FLAGS = [
   `--disable-features=${WITHOUT.join(',')}`,
 ];
 
-/** @param {import('playwright-core').LaunchOptions} [options] */
-export function launch(options = {}) {
+/** @param {import('playwright-core').LaunchOptions & { flags?: string[] }} [options] `flags` come on top of ours */
+export function launch({ flags = [], ...options } = {}) {
   const named = process.env.LORAHUB_CHROMIUM;
   const executablePath = named ?? ['/usr/bin/chromium', '/usr/bin/google-chrome'].find(existsSync);
-  return chromium.launch({ ...(executablePath ? { executablePath } : {}), args: FLAGS, ...options });
+  return chromium.launch({ ...(executablePath ? { executablePath } : {}), args: [...FLAGS, ...flags], ...options });
 }
 
 /**

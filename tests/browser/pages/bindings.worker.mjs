@@ -187,6 +187,8 @@ async function round({ seed, budget }) {
 }
 
 answer({
+  /** Needs `--js-flags=--expose-gc`. */
+  collect: async () => globalThis.gc(),
   open: async (message) => (await started, open(message)),
   round,
   golden: async (message) => (await started, golden(message)),
