@@ -101,7 +101,7 @@ impl Base {
         let request = Request {
             choice,
             tuning: None,
-            seconds: &|| clock.seconds(),
+            seconds: Rc::new(move || clock.seconds()),
             hook,
         };
         let parsed = Config::from_json(&config).map_err(of_base)?;

@@ -21,7 +21,7 @@ pub struct Request<'a> {
     /// on another or where it cannot be read.
     pub tuning: Option<&'a str>,
     /// A clock.
-    pub seconds: &'a dyn Fn() -> f64,
+    pub seconds: Rc<dyn Fn() -> f64>,
     /// What the device awaits at its checkpoints.
     pub hook: Option<Hook>,
 }
@@ -61,7 +61,7 @@ pub async fn open(request: Request<'_>, config: &Config) -> Result<Opened, T5Err
         });
     }
     let forced = request.choice == DeviceChoice::WebGpu;
-    let ready = match ready(&request, forced).await {
+    let ready = match ready(&request, config, forced).await {
         Ok(Some(ready)) => ready,
         Ok(None) => return Ok(on_cpu(cpu, Reason::Software, SOFTWARE.to_owned())),
         Err(error) if forced => return Err(error),
@@ -76,8 +76,8 @@ pub async fn open(request: Request<'_>, config: &Config) -> Result<Opened, T5Err
             tuning: ready.tuning,
         });
     }
-    let cpu_ms = cpu.block_ms(config, request.seconds).await?;
-    let gpu_ms = match gpu.block_ms(config, request.seconds).await {
+    let cpu_ms = cpu.block_ms(config, &*request.seconds).await?;
+    let gpu_ms = match gpu.block_ms(config, &*request.seconds).await {
         Ok(gpu_ms) => gpu_ms,
         Err(error) => return failed(cpu, error),
     };
@@ -103,21 +103,26 @@ pub async fn open(request: Request<'_>, config: &Config) -> Result<Opened, T5Err
 const SOFTWARE: &str = "The only GPU adapter here is a software one, which is slower than the CPU's own code.";
 
 /// A tested GPU; `None` for a software adapter that nobody insists on.
-async fn ready(request: &Request<'_>, insisted: bool) -> Result<Option<Ready>, T5Error> {
-    let options = match request.hook.clone() {
-        Some(hook) => Options::default().with_yield(move || hook()),
-        None => Options::default(),
+async fn ready(request: &Request<'_>, config: &Config, insisted: bool) -> Result<Option<Ready>, T5Error> {
+    let options = Options {
+        clock: Some(request.seconds.clone()),
+        yield_hook: request.hook.clone(),
+        ..Options::default()
     };
     let gpu = Gpu::open(options).await.map_err(device)?;
     if gpu.is_software() && !insisted {
         gpu.destroy();
         return Ok(None);
     }
+    // The browser compiles these while the test and the measurement run, and those of the kernel they choose while the
+    // weights are read.
+    gpu.prepare_pipelines(config.d_kv);
     let remembered: Option<Tuning> = request.tuning.and_then(|text| serde_json::from_str(text).ok());
     let calibration = gpu
-        .calibrate(request.seconds, remembered.as_ref())
+        .calibrate(&*request.seconds, remembered.as_ref())
         .await
         .map_err(device)?;
+    gpu.prepare_pipelines(config.d_kv);
     Ok(Some(Ready {
         gpu: Rc::new(gpu),
         tuning: serde_json::to_string(&calibration.tuning).ok(),

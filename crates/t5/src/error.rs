@@ -71,9 +71,9 @@ pub enum T5Error {
         /// `d_in` and `d_out` of the modules.
         found: (usize, usize),
     },
-    /// The modules cannot be composed.
+    /// The modules cannot be composed. In a box, because errors travel through every function.
     #[error(transparent)]
-    Adapter(#[from] AdapterError),
+    Adapter(Box<AdapterError>),
     /// A list of weights has another length than the bank.
     #[error("{found} weights for {modules} modules; give one weight for each module, in the modules' order")]
     Weight {
@@ -98,6 +98,12 @@ pub enum T5Error {
     /// The device failed.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+impl From<AdapterError> for T5Error {
+    fn from(error: AdapterError) -> Self {
+        Self::Adapter(Box::new(error))
+    }
 }
 
 impl T5Error {

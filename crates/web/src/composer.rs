@@ -13,7 +13,8 @@ use wasm_bindgen::prelude::*;
 use crate::error::Failure;
 use crate::turns::{Signal, Turns, seconds};
 use crate::types::{
-    AdaptSettings, BaseFacts, DeviceMemory, Estimate, LoadOptions, ModuleFacts, Score, from_js, optional_from_js, rule, to_js,
+    AdaptSettings, BaseFacts, DeviceMemory, Estimate, LoadOptions, ModuleFacts, Score, from_js, optional_from_js, rule,
+    to_js,
 };
 use crate::words::{unknown_words, words};
 
@@ -285,7 +286,7 @@ impl Composer {
         let request = Request {
             choice: options.device,
             tuning: options.tuning.as_deref(),
-            seconds: &seconds,
+            seconds: Rc::new(seconds),
             hook: Some(Rc::new(move || Box::pin(hook.clone().checkpoint()))),
         };
         let Opened { device, report, tuning } = open(request, &Config::from_json(files.config)?).await?;

@@ -49,7 +49,7 @@ impl Failure {
 impl From<T5Error> for Failure {
     fn from(error: T5Error) -> Self {
         match error {
-            T5Error::Adapter(error) => error.into(),
+            T5Error::Adapter(error) => (*error).into(),
             error => Self::from_error(error.code(), &error),
         }
     }

@@ -511,6 +511,13 @@ impl Gpu {
     }
 }
 
+/// In the browser a device is not given up by forgetting it, and its memory waits for a collector that does not see it.
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}
+
 impl Ticket {
     #[cfg(not(target_arch = "wasm32"))]
     fn new(_queue: &wgpu::Queue, index: wgpu::SubmissionIndex) -> Self {

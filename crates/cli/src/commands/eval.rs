@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lorahub_adapters::{Bank, Rule};
 use lorahub_composer::{
@@ -133,7 +133,7 @@ fn candidates(
     Ok((candidates, best_module))
 }
 
-fn best_on(base: &Base, bank: &Bank, shots: &[Shot], path: &PathBuf) -> Result<Option<usize>, CliError> {
+fn best_on(base: &Base, bank: &Bank, shots: &[Shot], path: &Path) -> Result<Option<usize>, CliError> {
     let engine = base.engine(Some(bank), shots, path)?;
     let together = Settings::new(bank.rule()).max_generation;
     Ok(pollster::block_on(best_single(&*engine, together))?)
