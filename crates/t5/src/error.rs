@@ -12,7 +12,7 @@ pub enum T5Error {
     #[error("config.json: {0}; use the config.json of a T5 or Flan-T5 model")]
     ConfigSyntax(String),
     /// A field of `config.json` has a value that this engine does not run.
-    #[error("config.json: `{field}` is {found}, expected {expected}")]
+    #[error("config.json: `{field}` is {found}, expected {expected}; use the config.json of a T5 or Flan-T5 model")]
     Config {
         /// The field.
         field: &'static str,
@@ -43,7 +43,10 @@ pub enum T5Error {
         name: String,
     },
     /// A tensor has another shape than `config.json` says.
-    #[error("model.safetensors: tensor `{name}` is {found:?}, config.json says {expected:?}")]
+    #[error(
+        "model.safetensors: tensor `{name}` is {found:?}, expected {expected:?}, as config.json says; use the weight file \
+         and config.json of one model"
+    )]
     TensorShape {
         /// Its name.
         name: String,

@@ -73,6 +73,32 @@ impl Composer {
         Ok(Self::load_files(id, files, optional_from_js(options)?).await?)
     }
 
+    /// Loads another base, or this one for other modules, on this composer's device: its test, its measurement and its
+    /// compiled kernels serve both, and the two take turns.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), a device that cannot be opened aside.
+    #[wasm_bindgen(js_name = loadBeside)]
+    pub async fn load_beside(
+        &self,
+        id: String,
+        config: Vec<u8>,
+        tokenizer: Vec<u8>,
+        weights: Vec<u8>,
+    ) -> Result<Composer, JsValue> {
+        let files = ModelFiles {
+            config: &config,
+            tokenizer: &tokenizer,
+            weights: &weights,
+        };
+        let opened = Opened {
+            device: self.device.clone(),
+            report: self.report.clone(),
+            tuning: self.tuning.clone(),
+        };
+        Ok(Self::on_device(id, files, opened, self.turns.clone()).await?)
+    }
+
     /// Adds one module (a base without modules scores and answers as well), from the bytes of `adapter_config.json` and `adapter_model.safetensors`. All modules must be
     /// added before the first call that composes.
     ///
@@ -289,7 +315,17 @@ impl Composer {
             seconds: Rc::new(seconds),
             hook: Some(Rc::new(move || Box::pin(hook.clone().checkpoint()))),
         };
-        let Opened { device, report, tuning } = open(request, &Config::from_json(files.config)?).await?;
+        let opened = open(request, &Config::from_json(files.config)?).await?;
+        Self::on_device(base_id, files, opened, turns).await
+    }
+
+    async fn on_device(
+        base_id: String,
+        files: ModelFiles<'_>,
+        opened: Opened,
+        turns: Rc<Turns>,
+    ) -> Result<Self, Failure> {
+        let Opened { device, report, tuning } = opened;
         Ok(Self {
             turns,
             model: device.load(files).await?,

@@ -17,14 +17,17 @@ const bytes = async (path) => {
 };
 const json = async (path) => JSON.parse(new TextDecoder().decode(await bytes(path)));
 
-/** The GPU's kernels are measured once, and not again for every composer. */
-let tuning;
+/** One composer for each device, never freed: the others are loaded beside it, so that kernels are compiled once. */
+const first = new Map();
 
 async function load(device, id, base) {
-  const composer = await Composer.load(id, ...base, tuning === undefined ? { device } : { device, tuning });
+  const composer = first.get(device)
+    ? await first.get(device).loadBeside(id, ...base)
+    : await Composer.load(id, ...base, { device });
   if (composer.device.kind !== device) throw new Error(`${id} is on ${composer.device.kind}: ${composer.device.detail}`);
-  tuning ??= composer.tuning;
-  return composer;
+  if (first.has(device)) return composer;
+  first.set(device, composer);
+  return load(device, id, base);
 }
 
 const filesOf = (folder) => Promise.all(['config.json', 'tokenizer.json', 'model.safetensors'].map((f) => bytes(`${folder}/base/${f}`)));
