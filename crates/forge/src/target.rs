@@ -13,7 +13,7 @@ use crate::rules::{Rewrite, by_name, shipped};
 use crate::words::{MODULE_NAMES, NAMES};
 
 /// The seed of the published targets. It was committed with the recipe, before any of them had been drawn; development
-/// looked at [`DEVELOPMENT`] alone.
+/// looked at `DEVELOPMENT` alone.
 pub const PUBLISHED_SEED: u64 = 20_261_124;
 
 /// The seed of a second set of targets, drawn once the family and its published table stood: does the table hold for
