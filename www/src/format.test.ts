@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bytes, duration, loss, millions, splitRemedy, weight } from './format.ts';
+import { about, bytes, duration, loss, millions, splitRemedy, weight } from './format.ts';
 
 /** Ordinary spaces, for comparing. */
 const plain = (s: string): string => s.replace(/\u00a0/g, ' ');
@@ -15,6 +15,11 @@ describe('figures', () => {
     [3720, '1 h 2 min'],
     [Infinity, '–'],
   ])('%f seconds', (seconds, text) => expect(plain(duration(seconds))).toBe(text));
+
+  it('an estimate starts a sentence', () => {
+    expect(plain(about(0.4))).toBe('Under 1 s');
+    expect(plain(about(95))).toBe('About 1 min 40 s');
+  });
 
   it.each([
     [12, '12 B'],

@@ -40,6 +40,10 @@ export function duration(seconds: number): string {
   return rest === 60 ? `${minutes + 1}${NB}min` : rest === 0 ? `${minutes}${NB}min` : `${minutes}${NB}min ${rest}${NB}s`;
 }
 
+/** An estimate as the start of a sentence. */
+export const about = (seconds: number): string =>
+  seconds < 0.95 ? `Under${NB}1${NB}s` : `About ${duration(seconds)}`;
+
 /** Milliseconds to two digits, more where they are whole. */
 export const millis = (ms: number): string => `${ms < 10 ? Number(ms.toPrecision(2)) : Math.round(ms)}${NB}ms`;
 

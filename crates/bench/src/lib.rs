@@ -7,11 +7,6 @@
 //!
 //! This is no test: it asserts nothing about speed.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "an error ends the benchmark; t5's names things and numbers in full"
-)]
-
 mod bare;
 mod evaluation;
 mod gemm;

@@ -52,10 +52,6 @@ fn load<B: Backend>(backend: &Rc<B>, config: &str) -> T5<B> {
     let config = Config::from_json(config.as_bytes()).unwrap();
     let mut random = Values(31);
     let device = backend.clone();
-    #[allow(
-        clippy::result_large_err,
-        reason = "how large its errors are is for `lorahub-t5` to say"
-    )]
     let mut source = |name: &str, shape: &[usize]| {
         let count = shape.iter().product();
         let data = match shape {

@@ -3,7 +3,7 @@ import { html, nothing, type TemplateResult } from 'lit';
 import { live } from 'lit/directives/live.js';
 import { repeat } from 'lit/directives/repeat.js';
 import type { DeviceChoice, DeviceReport, ObjectiveName, Rule, TaskInfo } from '../engine/protocol.ts';
-import { bytes, count, duration, millis, rate } from '../format.ts';
+import { about, bytes, count, duration, millis, rate } from '../format.ts';
 import type { Journey } from '../journey.ts';
 import { BUDGETS, OWN, type DraftShot } from '../state.ts';
 import { T } from '../testids.ts';
@@ -262,7 +262,7 @@ export function actionBar(j: Journey): TemplateResult {
           <button type="button" class="secondary" data-testid=${T.cancel} @click=${() => j.cancel()}>Cancel</button>`
       : html`<p class="action-text" data-testid=${T.estimate}>
             ${j.estimate
-              ? html`<span>About ${duration(j.estimate.seconds)}</span><span>${bytes(j.estimate.bytes)} of memory</span>`
+              ? html`<span>${about(j.estimate.seconds)}</span><span>${bytes(j.estimate.bytes)} of memory</span>`
               : html`<span>${(j.draft?.shots.length ?? 0) === 0 ? 'Needs an example' : 'Estimating…'}</span>`}
           </p>
           ${j.canGoOn
