@@ -61,7 +61,7 @@ impl Composer {
     /// Answers rows that the search has not seen under every candidate (weights by name), and counts the exact matches.
     ///
     /// An aborted evaluation returns the rows that every candidate has answered. `onProgress` is called with the number
-    /// of answers given and asked for.
+    /// of answers given and asked for. `maxNewTokens` (256 unless given) ends answers that do not end by themselves.
     ///
     /// # Errors
     /// `weights` for a candidate of another length; those of the modules and the device.
@@ -74,6 +74,7 @@ impl Composer {
         signal: Option<AbortSignal>,
         #[wasm_bindgen(unchecked_param_type = "((done: number, total: number) => void) | undefined")]
         on_progress: Option<js_sys::Function>,
+        max_new_tokens: Option<usize>,
     ) -> Result<JsValue, JsValue> {
         let candidates: BTreeMap<String, Vec<f64>> = from_js(candidates)?;
         let candidates: Vec<_> = candidates.into_iter().collect();
@@ -84,7 +85,11 @@ impl Composer {
             }
         };
         let rule = rule(Some(rule_name), Rule::Exact)?;
-        let compared = self.held_out(from_js(rows)?, candidates, rule, Signal::new(signal), report);
+        let mut settings = HeldOutSettings::default();
+        if let Some(most) = max_new_tokens {
+            settings.max_new_tokens = most;
+        }
+        let compared = self.held_out(from_js(rows)?, candidates, rule, settings, Signal::new(signal), report);
         Ok(to_js(&compared.await?)?)
     }
 
@@ -195,6 +200,7 @@ impl Composer {
         rows: Vec<Shot>,
         candidates: Vec<(String, Vec<f64>)>,
         rule: Rule,
+        settings: HeldOutSettings,
         signal: Signal,
         report: impl Fn(usize, usize),
     ) -> Result<HeldOut, Failure> {
@@ -209,7 +215,6 @@ impl Composer {
                 ControlFlow::Continue(())
             }
         };
-        let settings = HeldOutSettings::default();
         Ok(evaluate_held_out(&*engine, &rows, &candidates, settings, &mut on_progress).await?)
     }
 }
