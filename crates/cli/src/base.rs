@@ -9,6 +9,7 @@ use lorahub_adapters::Bank;
 use lorahub_composer::{Clock as _, Shot};
 use lorahub_devices::{DeviceChoice, Hook, Request, open};
 use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, T5Error};
+use lorahub_weights::{Limits, SafeTensors, sha256_hex};
 
 use crate::args::BaseArgs;
 use crate::error::CliError;
@@ -81,14 +82,15 @@ impl Base {
         let config = read_part(BASE, folder, "config.json", JSON_BYTES)?;
         let tokenizer = read_part(BASE, folder, "tokenizer.json", JSON_BYTES)?;
         let weights = read_part(BASE, folder, "model.safetensors", WEIGHTS_BYTES)?;
-        let files = ModelFiles {
-            config: &config,
-            tokenizer: &tokenizer,
-            weights: &weights,
-        };
         let of_base = |source: T5Error| CliError::Base {
             folder: folder.to_owned(),
             source: Box::new(source),
+        };
+        let files = ModelFiles {
+            config: &config,
+            tokenizer: &tokenizer,
+            weights: &SafeTensors::parse(&weights, &Limits::BASE).map_err(|error| of_base(error.into()))?,
+            sha256: &sha256_hex(&weights),
         };
         let hook = stop.map(|stop| -> Hook {
             let stop = stop.clone();

@@ -27,6 +27,7 @@ pub struct Request<'a> {
 }
 
 /// An open device.
+#[derive(Clone)]
 pub struct Opened {
     /// The device.
     pub device: Device,

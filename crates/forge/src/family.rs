@@ -134,7 +134,8 @@ impl Family {
         let files = ModelFiles {
             config: &config,
             tokenizer: &tokenizer,
-            weights: &weights,
+            weights: &SafeTensors::parse(&weights, &Limits::BASE)?,
+            sha256: &sha256_hex(&weights),
         };
         Ok(Rc::new(pollster::block_on(Model::load(Rc::new(Cpu::new()), files))?))
     }

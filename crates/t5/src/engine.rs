@@ -1,27 +1,30 @@
 //! A model with its tokenizer, and the engine that evaluates compositions of modules on it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use lorahub_adapters::{Bank, BaseSpec};
 use lorahub_composer::{Candidate, EvalFuture, Evaluator, EvaluatorError, Generation, Shot, ShotLosses};
 use lorahub_tensor::Backend;
-use lorahub_weights::{Limits, SafeTensors, sha256_hex};
+use lorahub_weights::Tensors;
 
 use crate::estimate::Cost;
 use crate::generate::greedy;
-use crate::load::{HEAD, check_file};
+use crate::load::{HEAD, check_file, expected_tensors};
 use crate::{Adapter, Config, Modules, OnToken, Prepared, T5, T5Error, Tokenizer};
 
-/// The three files of a base model, as bytes.
-#[derive(Clone, Copy, Debug)]
+/// A base model's configuration and tokenizer, as bytes, and its weights, wherever they lie.
+#[derive(Clone, Copy)]
 pub struct ModelFiles<'a> {
     /// `config.json`.
     pub config: &'a [u8],
     /// `tokenizer.json`.
     pub tokenizer: &'a [u8],
-    /// `model.safetensors`.
-    pub weights: &'a [u8],
+    /// The weights, read one tensor at a time.
+    pub weights: &'a dyn Tensors,
+    /// SHA-256 of the weights' file, in hexadecimal: their name in run records.
+    pub sha256: &'a str,
 }
 
 /// A base model on a device: the network, its tokenizer, and the hash of its weights.
@@ -35,7 +38,8 @@ impl<B: Backend> Model<B> {
     /// Reads and uploads a base model.
     ///
     /// # Errors
-    /// Any [`T5Error`] that names one of the three files.
+    /// Any [`T5Error`] that names one of the three files, and [`T5Error::Tensor`] from the device, cancellation
+    /// included.
     pub async fn load(backend: Rc<B>, files: ModelFiles<'_>) -> Result<Self, T5Error> {
         let config = Config::from_json(files.config)?;
         let tokenizer = Tokenizer::from_bytes(files.tokenizer, config.eos)?;
@@ -46,16 +50,25 @@ impl<B: Backend> Model<B> {
                 config.vocab_size
             )));
         }
-        let file = SafeTensors::parse(files.weights, &Limits::BASE)?;
-        let config = config.for_file(file.contains(HEAD));
-        check_file(&config, &file)?;
-        let device = backend.clone();
-        let mut source = |name: &str, shape: &[usize]| Ok(device.weight(shape, file.f32(name)?)?);
+        let named: BTreeSet<&str> = files.weights.names().collect();
+        let config = config.for_file(named.contains(HEAD));
+        check_file(&config, files.weights)?;
+        // What is on the device already; only one tensor's values are in memory beside it.
+        let mut uploaded = BTreeMap::new();
+        for (name, shape) in expected_tensors(&config) {
+            let weight = backend.weight(&shape, files.weights.f32(&name)?)?;
+            uploaded.insert(name, weight);
+            backend.checkpoint().await?;
+        }
+        let mut source = |name: &str, _: &[usize]| {
+            let missing = || T5Error::MissingTensor { name: name.to_owned() };
+            uploaded.get(name).cloned().ok_or_else(missing)
+        };
         let t5 = T5::load(backend, config, &mut source)?;
         Ok(Self {
             t5,
             tokenizer,
-            sha256: sha256_hex(files.weights),
+            sha256: files.sha256.to_owned(),
         })
     }
 

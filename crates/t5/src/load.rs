@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lorahub_weights::SafeTensors;
+use lorahub_weights::Tensors;
 
 use crate::{Activation, Config, T5Error};
 
@@ -75,7 +75,7 @@ const IGNORED: [&str; 3] = [
 ];
 
 /// Checks that a file holds exactly the tensors of this model, with their shapes.
-pub(crate) fn check_file(config: &Config, file: &SafeTensors<'_>) -> Result<(), T5Error> {
+pub(crate) fn check_file(config: &Config, file: &dyn Tensors) -> Result<(), T5Error> {
     let held: BTreeSet<&str> = file.names().collect();
     let expected = expected_tensors(config);
     for (name, shape) in &expected {

@@ -205,14 +205,15 @@ impl<B: Backend> T5<B> {
     /// [`T5Error::Tensor`] from the device, cancellation included.
     pub async fn nll(&self, batch: &Prepared<B>, adapter: &Adapter<B>) -> Result<B::Tensor, T5Error> {
         let hidden = self.teacher_forced(batch, adapter).await?;
-        Ok(self.backend.nll(
+        let losses = self.backend.nll(
             &hidden,
             &self.head,
             self.head_scale(),
             &batch.targets,
             &batch.decoder.segments,
             adapter.candidates,
-        )?)
+        );
+        Ok(losses.await?)
     }
 
     /// Scores of every token at every target position: `[C * T, V]`.

@@ -88,8 +88,7 @@ pub struct AttentionPlan<'a> {
 
 /// A device that can run Flan-T5.
 ///
-/// Methods enqueue; they need not have finished when they return. Only [`read`](Backend::read),
-/// [`read_ids`](Backend::read_ids), [`read_steps`](Backend::read_steps) and [`checkpoint`](Backend::checkpoint) wait. Every tensor is f32
+/// Methods enqueue; they need not have finished when they return. Only the asynchronous ones wait. Every tensor is f32
 /// `[rows, columns]`; shapes below use the crate's letters: `C` candidates, `T` rows of one candidate, `k` shots,
 /// `V` vocabulary.
 ///
@@ -196,7 +195,8 @@ pub trait Backend: 'static {
     fn logits(&self, x: &Self::Tensor, head: &Self::Weight, scale: f64) -> Result<Self::Tensor, TensorError>;
 
     /// Negative log-likelihood, in nats, summed over each shot: `[C, k]`. `x` is `[C * T, d]`, `targets` has `T` ids,
-    /// the same for every candidate.
+    /// the same for every candidate. The head is the largest product of a pass, so a device that would be busy with it
+    /// for long [pauses](Backend::checkpoint) inside.
     fn nll(
         &self,
         x: &Self::Tensor,
@@ -205,7 +205,7 @@ pub trait Backend: 'static {
         targets: &[u32],
         segments: &Segments,
         candidates: usize,
-    ) -> Result<Self::Tensor, TensorError>;
+    ) -> impl Future<Output = Result<Self::Tensor, TensorError>>;
 
     /// The id with the highest score for each row of `x`; the lowest id wins a tie, as in PyTorch.
     fn argmax(&self, x: &Self::Tensor, head: &Self::Weight) -> Result<Self::Ids, TensorError>;

@@ -232,10 +232,9 @@ fn nll_and_argmax() {
         let x = random.matrix(candidates * segments.total(), 6, 30.0);
         let head = CpuWeight::from_tensor(random.matrix(vocab, 6, 1.0));
         let targets: Vec<u32> = (0..segments.total()).map(|i| (i * 7 % vocab) as u32).collect();
-        let fused = cpu.nll(&x, &head, scale, &targets, &segments, candidates).unwrap();
-        let composed = cpu
-            .nll(&tracked(&x), &head, scale, &targets, &segments, candidates)
-            .unwrap();
+        let fused = pollster::block_on(cpu.nll(&x, &head, scale, &targets, &segments, candidates)).unwrap();
+        let composed =
+            pollster::block_on(cpu.nll(&tracked(&x), &head, scale, &targets, &segments, candidates)).unwrap();
         assert_close("nll", &fused, &composed);
         assert_eq!(fused.dims(), [candidates, 3]);
         let ids = pollster::block_on(cpu.read_ids(&cpu.argmax(&x, &head).unwrap())).unwrap();
@@ -253,7 +252,7 @@ fn overflow_is_never_silently_finite() {
     let head = CpuWeight::from_tensor(Tensor::new(&[[3e38f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap());
     for value in [1e30f32, f32::NAN, f32::INFINITY] {
         let x = Tensor::new(&[[value, 1.0]], &Device::Cpu).unwrap();
-        let nll = values(&cpu.nll(&x, &head, 1.0, &[1], &segments, 1).unwrap());
+        let nll = values(&pollster::block_on(cpu.nll(&x, &head, 1.0, &[1], &segments, 1)).unwrap());
         assert!(!nll[0].is_finite(), "{value} gave {nll:?}");
     }
 }
@@ -280,9 +279,7 @@ fn gradients_reach_every_operand() {
     };
     let y = cpu.attention(&q, &x, &x, &plan, Some(&bias)).unwrap();
     let y = cpu.gated_gelu(&y, &x).unwrap();
-    let nll = cpu
-        .nll(&y, &weight(&vars[3]), 1.0, &[0, 1, 2, 3, 0], &segments, 1)
-        .unwrap();
+    let nll = pollster::block_on(cpu.nll(&y, &weight(&vars[3]), 1.0, &[0, 1, 2, 3, 0], &segments, 1)).unwrap();
     let gradients = nll.sum_all().unwrap().backward().unwrap();
     for (index, var) in vars.iter().chain([&norm]).enumerate() {
         let gradient = gradients

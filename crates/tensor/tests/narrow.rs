@@ -43,7 +43,7 @@ fn all(cpu: &Cpu, shape: [usize; 2], table: &[f32], x: &[f32]) -> ([Vec<f32>; 5]
         [
             read(cpu.embed(&weight, &cpu.ids(&ids).unwrap()).unwrap()),
             read(cpu.linear(&x, &weight, None).unwrap()),
-            read(cpu.nll(&x, &weight, 0.5, &targets, &segments, 1).unwrap()),
+            read(pollster::block_on(cpu.nll(&x, &weight, 0.5, &targets, &segments, 1)).unwrap()),
             read(cpu.logits(&x, &weight, 0.5).unwrap()),
             // The bias alone: queries of zero, and values that name their key.
             read(cpu.attention(&zero, &zero, &names, &plan, Some(&bias)).unwrap()),

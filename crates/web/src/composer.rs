@@ -6,16 +6,13 @@ use std::rc::Rc;
 
 use lorahub_adapters::{Bank, Composition, Module, Provenance, Rule, compose, export};
 use lorahub_composer::{Candidate, ComposerError, Objective, RunRecord, Shot, ShotLosses};
-use lorahub_devices::{Device, DeviceReport, Opened, Request, open};
-use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, expected_tensors};
+use lorahub_devices::{Device, DeviceReport, Opened};
+use lorahub_t5::{AnyEngine, AnyModel, ModelFiles, expected_tensors};
 use wasm_bindgen::prelude::*;
 
 use crate::error::Failure;
 use crate::turns::{Signal, Turns, seconds};
-use crate::types::{
-    AdaptSettings, BaseFacts, DeviceMemory, Estimate, LoadOptions, ModuleFacts, Score, from_js, optional_from_js, rule,
-    to_js,
-};
+use crate::types::{AdaptSettings, BaseFacts, DeviceMemory, Estimate, ModuleFacts, Score, from_js, rule, to_js};
 use crate::words::{unknown_words, words};
 
 /// Tokens that a generation may have, unless the caller says otherwise.
@@ -31,7 +28,7 @@ fn heap_bytes() -> f64 {
         .into()
 }
 
-/// A base model on its device, with modules: what one worker holds.
+/// A base model on its device, with modules. [`Device::load`](crate::Device::load) makes one.
 #[wasm_bindgen]
 pub struct Composer {
     pub(crate) turns: Rc<Turns>,
@@ -49,58 +46,8 @@ pub struct Composer {
 
 #[wasm_bindgen]
 impl Composer {
-    /// Loads a base model from the bytes of `config.json`, `tokenizer.json` and `model.safetensors`, on the device that
-    /// the options ask for; `id` is what run records call it.
-    ///
-    /// A device that fails later is not replaced here: the call fails with the device's code, and a new composer on the
-    /// CPU can go on, from the last checkpoint where it was a search.
-    ///
-    /// # Errors
-    /// `base_config`, `base_tokenizer` or `base_weights` for a file that is not what it should be; with `webgpu`
-    /// `no_adapter`, `adapter_too_small`, `self_test`, `device_memory`, `device_lost` or `device`.
-    pub async fn load(
-        id: String,
-        config: Vec<u8>,
-        tokenizer: Vec<u8>,
-        weights: Vec<u8>,
-        #[wasm_bindgen(unchecked_optional_param_type = "LoadOptions")] options: JsValue,
-    ) -> Result<Composer, JsValue> {
-        let files = ModelFiles {
-            config: &config,
-            tokenizer: &tokenizer,
-            weights: &weights,
-        };
-        Ok(Self::load_files(id, files, optional_from_js(options)?).await?)
-    }
-
-    /// Loads another base, or this one for other modules, on this composer's device: its test, its measurement and its
-    /// compiled kernels serve both, and the two take turns.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load), a device that cannot be opened aside.
-    #[wasm_bindgen(js_name = loadBeside)]
-    pub async fn load_beside(
-        &self,
-        id: String,
-        config: Vec<u8>,
-        tokenizer: Vec<u8>,
-        weights: Vec<u8>,
-    ) -> Result<Composer, JsValue> {
-        let files = ModelFiles {
-            config: &config,
-            tokenizer: &tokenizer,
-            weights: &weights,
-        };
-        let opened = Opened {
-            device: self.device.clone(),
-            report: self.report.clone(),
-            tuning: self.tuning.clone(),
-        };
-        Ok(Self::on_device(id, files, opened, self.turns.clone()).await?)
-    }
-
-    /// Adds one module (a base without modules scores and answers as well), from the bytes of `adapter_config.json` and `adapter_model.safetensors`. All modules must be
-    /// added before the first call that composes.
+    /// Adds one module (a base without modules scores and answers as well), from the bytes of `adapter_config.json` and
+    /// `adapter_model.safetensors`. All modules must be added before the first call that composes.
     ///
     /// # Errors
     /// A code of its own for every way in which a module can be unusable; the message names the module.
@@ -306,20 +253,7 @@ impl Composer {
 }
 
 impl Composer {
-    async fn load_files(base_id: String, files: ModelFiles<'_>, options: LoadOptions) -> Result<Self, Failure> {
-        let turns = Rc::new(Turns::default());
-        let hook = turns.clone();
-        let request = Request {
-            choice: options.device,
-            tuning: options.tuning.as_deref(),
-            seconds: Rc::new(seconds),
-            hook: Some(Rc::new(move || Box::pin(hook.clone().checkpoint()))),
-        };
-        let opened = open(request, &Config::from_json(files.config)?).await?;
-        Self::on_device(base_id, files, opened, turns).await
-    }
-
-    async fn on_device(
+    pub(crate) async fn on_device(
         base_id: String,
         files: ModelFiles<'_>,
         opened: Opened,

@@ -1,14 +1,16 @@
 //! The JavaScript bindings: the one crate that knows JavaScript.
 //!
-//! [`Composer`] is a base model with its modules, as one worker holds it: it scores, adapts, evaluates, generates and
-//! exports. Long calls are asynchronous, read the worker's messages every few milliseconds and stop by an `AbortSignal`.
+//! [`Device`] is what computes. A [`Composer`] on it is a base model with its modules: it scores, adapts, evaluates,
+//! generates and exports. Long calls are asynchronous, read the worker's messages every few milliseconds and stop by an `AbortSignal`.
 //! Every failure reaches JavaScript as an `Error` with a stable `code`, a message that ends in what to do, and a `cause`
 //! where there is one. The TypeScript types are in `types`.
 //!
 //! Only conversion happens here: what a call means is in `composer`, `t5` and `adapters`.
 
 mod adapt;
+mod blobs;
 mod composer;
+mod device;
 mod error;
 mod replay;
 mod turns;
@@ -18,6 +20,7 @@ mod words;
 use wasm_bindgen::prelude::*;
 
 pub use composer::Composer;
+pub use device::Device;
 pub use replay::cma_replay;
 
 /// Makes a panic name itself on the console; runs once, when the module is loaded.

@@ -207,6 +207,12 @@ pub enum WeightsError {
         /// What the library says.
         reason: String,
     },
+    /// A file that the system does not give.
+    #[error("the file cannot be read ({reason}); check that it is still there, and its rights")]
+    Read {
+        /// What the system says.
+        reason: String,
+    },
     /// Bytes that are not the tensor's.
     #[error("tensor `{name}` was given {found} bytes, expected {expected}; read its range of the file again")]
     TensorBytes {
@@ -384,6 +390,7 @@ impl WeightsError {
             Self::DataCut { .. } => "weights-data-cut",
             Self::Trailing { .. } => "weights-trailing",
             Self::Refused { .. } => "weights-refused",
+            Self::Read { .. } => "weights-read",
             Self::TensorBytes { .. } => "weights-tensor-bytes",
             Self::StreamLength { .. } => "weights-stream-length",
             Self::Memory { .. } => "weights-memory",

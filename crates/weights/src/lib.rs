@@ -14,6 +14,7 @@ pub mod quant;
 mod safetensors;
 mod shards;
 mod stream;
+mod tensors;
 mod torch;
 mod write;
 
@@ -24,14 +25,30 @@ pub use foreign::ForeignFormat;
 pub use safetensors::{Limits, SafeTensors};
 pub use shards::ShardIndex;
 pub use stream::{SafeTensorsHeader, StreamedTensor, TensorStream};
+pub use tensors::{FileTensors, ReadAt, ShardedTensors, Tensors};
 pub use torch::{TorchArchive, TorchError};
 pub use write::{TensorOut, TensorPlan, safetensors_size, write_safetensors};
 
 /// The SHA-256 of `bytes` as 64 lower-case hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    use sha2::Digest as _;
-    sha2::Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut hash = Sha256Stream::default();
+    hash.update(bytes);
+    hash.hex()
+}
+
+/// The SHA-256 of bytes that come in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Sha256Stream(sha2::Sha256);
+
+impl Sha256Stream {
+    /// The next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        sha2::Digest::update(&mut self.0, bytes);
+    }
+
+    /// The hash of all of them as 64 lower-case hexadecimal digits.
+    pub fn hex(self) -> String {
+        let hash = sha2::Digest::finalize(self.0);
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }

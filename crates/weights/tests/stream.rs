@@ -6,7 +6,8 @@ mod hostile;
 use std::collections::BTreeMap;
 
 use lorahub_weights::{
-    Dtype, Limits, SafeTensors, SafeTensorsHeader, ShardIndex, TensorOut, TensorStream, WeightsError, write_safetensors,
+    Dtype, FileTensors, Limits, ReadAt, SafeTensors, SafeTensorsHeader, ShardIndex, ShardedTensors, TensorOut,
+    TensorStream, Tensors as _, WeightsError, write_safetensors,
 };
 
 /// Tensors of all formats, one empty, one of many bytes.
@@ -258,4 +259,81 @@ fn a_broken_index_is_refused() {
         let error = ShardIndex::parse(json.as_bytes(), &Limits::BASE).expect_err(json);
         assert_eq!(error.code(), code, "{json}: {error}");
     }
+}
+
+/// A file in memory that is read by ranges, and may end before its size says.
+struct Ranges(Vec<u8>, u64);
+
+impl Ranges {
+    fn of(bytes: Vec<u8>) -> Self {
+        let size = bytes.len() as u64;
+        Self(bytes, size)
+    }
+}
+
+impl ReadAt for Ranges {
+    fn size(&self) -> u64 {
+        self.1
+    }
+
+    fn read_at(&self, range: std::ops::Range<u64>) -> Result<Vec<u8>, WeightsError> {
+        let end = range.end.min(self.0.len() as u64);
+        Ok(self.0[range.start.min(end) as usize..end as usize].to_vec())
+    }
+}
+
+#[test]
+fn a_file_read_by_ranges_has_the_tensors_of_the_whole() {
+    let bytes = file();
+    let whole = SafeTensors::parse(&bytes, &Limits::ADAPTER).expect("valid");
+    let ranged = FileTensors::open(Ranges::of(bytes.clone()), &Limits::ADAPTER).expect("valid");
+    let mut names: Vec<&str> = ranged.names().collect();
+    names.sort_unstable();
+    assert!(names.iter().copied().eq(whole.names()));
+    for name in names {
+        assert_eq!(ranged.shape(name), whole.shape(name));
+        assert_eq!(ranged.f32(name), whole.f32(name));
+    }
+    assert!(matches!(ranged.f32("z"), Err(WeightsError::Missing { .. })));
+}
+
+#[test]
+fn a_file_that_was_cut_after_its_size_was_asked_is_refused() {
+    let bytes = file();
+    let size = bytes.len() as u64;
+    for kept in [0, 5, 20, bytes.len() / 2] {
+        let cut = Ranges(bytes[..kept].to_vec(), size);
+        let found = FileTensors::open(cut, &Limits::ADAPTER).and_then(|file| file.f32("f").and(file.f32("e")));
+        assert!(found.is_err(), "{kept} bytes were taken for {size}");
+    }
+}
+
+#[test]
+fn shards_are_one_model() {
+    let shard = |names: &[&str]| {
+        let tensors: Vec<TensorOut<'_>> = names
+            .iter()
+            .map(|name| TensorOut {
+                name: (*name).to_owned(),
+                shape: vec![2],
+                data: if *name == "a" { &[1.0, 2.0] } else { &[3.0, 4.0] },
+                dtype: Dtype::F32,
+            })
+            .collect();
+        write_safetensors(&tensors, &BTreeMap::new()).expect("valid")
+    };
+    let index = |map: &str| ShardIndex::parse(format!("{{\"weight_map\": {map}}}").as_bytes(), &Limits::BASE);
+    let map = r#"{"a": "1.safetensors", "b": "2.safetensors", "c": "2.safetensors"}"#;
+    let open = |second: &'static [&'static str]| {
+        ShardedTensors::open(index(map).expect("valid"), &Limits::BASE, |name| {
+            Ok(Ranges::of(shard(if name == "1.safetensors" { &["a"] } else { second })))
+        })
+    };
+    let model = open(&["b", "c"]).expect("valid");
+    assert_eq!(model.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(model.f32("a"), Ok(vec![1.0, 2.0]));
+    assert_eq!(model.f32("c"), Ok(vec![3.0, 4.0]));
+    assert!(matches!(model.shape("d"), Err(WeightsError::Missing { .. })));
+    assert!(matches!(open(&["b"]), Err(WeightsError::ShardLacks { .. })));
+    assert!(matches!(open(&["b", "c", "d"]), Err(WeightsError::ShardExtra { .. })));
 }

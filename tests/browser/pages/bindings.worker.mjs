@@ -1,5 +1,5 @@
 /** Runs the package's bindings on the golden models, in the place where the page runs them: a worker. */
-import init, { Composer, cmaReplay } from '/pkg/lorahub_web.js';
+import init, { Device, cmaReplay } from '/pkg/lorahub_web.js';
 import { answer } from './answer.mjs';
 import { tensors } from './safetensors.mjs';
 
@@ -17,17 +17,14 @@ const bytes = async (path) => {
 };
 const json = async (path) => JSON.parse(new TextDecoder().decode(await bytes(path)));
 
-/** One composer for each device, never freed: the others are loaded beside it, so that kernels are compiled once. */
-const first = new Map();
+/** Each device once, so that its kernels are compiled once. */
+const devices = new Map();
 
-async function load(device, id, base) {
-  const composer = first.get(device)
-    ? await first.get(device).loadBeside(id, ...base)
-    : await Composer.load(id, ...base, { device });
-  if (composer.device.kind !== device) throw new Error(`${id} is on ${composer.device.kind}: ${composer.device.detail}`);
-  if (first.has(device)) return composer;
-  first.set(device, composer);
-  return load(device, id, base);
+async function load(kind, id, base) {
+  if (!devices.has(kind)) devices.set(kind, Device.open(base[0], { device: kind }));
+  const composer = await (await devices.get(kind)).load(id, ...base);
+  if (composer.device.kind !== kind) throw new Error(`${id} is on ${composer.device.kind}: ${composer.device.detail}`);
+  return composer;
 }
 
 const filesOf = (folder) => Promise.all(['config.json', 'tokenizer.json', 'model.safetensors'].map((f) => bytes(`${folder}/base/${f}`)));

@@ -31,6 +31,8 @@ export interface ReadOptions {
   sha256: (bytes: Uint8Array) => string;
   report: (progress: LoadProgress) => void;
   signal: AbortSignal;
+  /** Called with the base's `config.json` before anything large is fetched. */
+  onConfig?: (config: Uint8Array) => void;
   fetch?: typeof fetch;
 }
 
@@ -55,12 +57,14 @@ export async function readFamily(options: ReadOptions): Promise<FamilyFiles> {
   };
 
   const family = familyFile(await checked('family.json', 'family'));
+  const config = await checked(`${family.base}/config.json`, 'base');
+  options.onConfig?.(config);
   const tasks: TaskInfo[] = [];
   for (const path of family.tasks) tasks.push(taskFile(await checked(path, 'family'), path));
   const card = decode(await checked('README.md', 'family'), 'README.md');
   const base = {
     id: `${family.name}/${family.base}`,
-    config: await checked(`${family.base}/config.json`, 'base'),
+    config,
     tokenizer: await checked(`${family.base}/tokenizer.json`, 'base'),
     weights: await checked(`${family.base}/model.safetensors`, 'base'),
   };

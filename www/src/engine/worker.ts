@@ -4,7 +4,7 @@
  * Bundled into one classic script (build/engine.ts) that starts from a Blob, so it finds nothing by itself: the page
  * names the WebAssembly and the family by their addresses.
  */
-import init, { Composer, sha256 } from '../../../pkg/lorahub_web.js';
+import init, { type Composer, Device, sha256 } from '../../../pkg/lorahub_web.js';
 import { OnDevice } from './device.ts';
 import { EngineError } from './error.ts';
 import { readFamily, type FamilyFiles } from './family.ts';
@@ -19,9 +19,9 @@ function opened(): { on: OnDevice<Composer>; family: FamilyFiles } {
   return loaded;
 }
 
-/** The model with its modules on the device wished for, from the family's files. */
-async function compose({ base, modules }: FamilyFiles, wish: DeviceWish): Promise<Composer> {
-  const composer = await Composer.load(base.id, base.config, base.tokenizer, base.weights, wish);
+/** The model with its modules on a device, from the family's files. */
+async function compose({ base, modules }: FamilyFiles, device: Device): Promise<Composer> {
+  const composer = await device.load(base.id, base.config, base.tokenizer, base.weights).finally(() => device.free());
   try {
     for (const { name, config, weights } of modules) composer.addModule(name, config, weights);
   } catch (thrown) {
@@ -29,6 +29,38 @@ async function compose({ base, modules }: FamilyFiles, wish: DeviceWish): Promis
     throw thrown;
   }
   return composer;
+}
+
+/** The device that was opened as soon as the model's sizes were known. */
+class EarlyDevice {
+  readonly #wish: DeviceWish;
+  #opening: Promise<Device> | undefined;
+
+  constructor(wish: DeviceWish) {
+    this.#wish = wish;
+  }
+
+  open(config: Uint8Array): void {
+    this.#opening = Device.open(config, this.#wish);
+    // Whoever takes it sees the error; until then it is not unhandled.
+    this.#opening.catch(() => undefined);
+  }
+
+  /** The device, once, if it is the one wished for. */
+  take(wish: DeviceWish): Promise<Device> | undefined {
+    if (wish !== this.#wish) return undefined;
+    const opening = this.#opening;
+    this.#opening = undefined;
+    return opening;
+  }
+
+  /** Gives the device back that nobody will take. */
+  drop(): void {
+    void this.#opening?.then(
+      (device) => device.free(),
+      () => undefined,
+    );
+  }
 }
 
 /** What a paused run waits for after each generation: nothing, or to be resumed or aborted. */
@@ -57,10 +89,20 @@ const host: Host = {
   async open({ familyUrl, wasmUrl, ...wish }, { report, signal }) {
     report({ stage: 'engine', loaded: 0, total: 0 });
     await startEngine(wasmUrl);
-    const family = await readFamily({ url: familyUrl, sha256, report, signal });
+    // The device is tested, measured and its kernels compiled while the rest is fetched.
+    const early = new EarlyDevice(wish);
+    let family: FamilyFiles;
+    try {
+      family = await readFamily({ url: familyUrl, sha256, report, signal, onConfig: (config) => early.open(config) });
+    } catch (thrown) {
+      early.drop();
+      throw thrown;
+    }
     const { base } = family;
     report({ stage: 'prepare', loaded: 0, total: 0 });
-    const on = await OnDevice.open((wished) => compose(family, wished), wish);
+    const load = async (wished: DeviceWish): Promise<Composer> =>
+      compose(family, await (early.take(wished) ?? Device.open(base.config, wished)));
+    const on = await OnDevice.open(load, wish);
     loaded = { on, family };
     const modules = family.modules.map(
       ({ name, title, description, kind, weights }): ModuleInfo => ({ name, title, description, kind, sha256: sha256(weights) }),

@@ -7,7 +7,7 @@ use lorahub_adapters::{Bank, BaseSpec, Module, Rule};
 use lorahub_composer::Shot;
 use lorahub_t5::{Engine, Model, ModelFiles};
 use lorahub_tensor::Backend;
-use lorahub_weights::{Limits, SafeTensors};
+use lorahub_weights::{Limits, SafeTensors, sha256_hex};
 use pollster::block_on;
 use serde_json::Value;
 
@@ -100,7 +100,8 @@ pub(crate) fn load_model<B: Backend>(backend: &Rc<B>, folder: &Path) -> Rc<Model
     let files = ModelFiles {
         config: &config,
         tokenizer: &tokenizer,
-        weights: &weights,
+        weights: &SafeTensors::parse(&weights, &Limits::BASE).unwrap(),
+        sha256: &sha256_hex(&weights),
     };
     let model =
         block_on(Model::load(backend.clone(), files)).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

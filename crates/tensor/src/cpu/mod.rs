@@ -385,7 +385,7 @@ impl Backend for Cpu {
         fused::logits(x, head, scale, &mut self.scratch.borrow_mut())
     }
 
-    fn nll(
+    async fn nll(
         &self,
         x: &Tensor,
         head: &CpuWeight,

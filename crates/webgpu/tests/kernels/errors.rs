@@ -25,7 +25,7 @@ fn shapes_that_do_not_fit_are_named() {
     let error = message(gpu.weight(&[2, 2], vec![0.0; 3]));
     assert!(error.contains("4 values") && error.contains("3 values"), "{error}");
     let segments = Segments::new(vec![2]).unwrap();
-    let error = message(gpu.nll(&x, &weight, 1.0, &[0, 0], &segments, 1));
+    let error = message(pollster::block_on(gpu.nll(&x, &weight, 1.0, &[0, 0], &segments, 1)));
     assert!(error.contains("nll"), "{error}");
     let plan = AttentionPlan {
         candidates: 2,
@@ -138,7 +138,10 @@ fn a_lost_device_says_so_from_then_on() {
     lost("add", gpu.add(&x, &x));
     lost("gather_rows", gpu.gather_rows(&x, &[0]));
     lost("logits", gpu.logits(&x, &weight, 1.0));
-    lost("nll", gpu.nll(&x, &weight, 1.0, &[0; 4], &segments, 1));
+    lost(
+        "nll",
+        pollster::block_on(gpu.nll(&x, &weight, 1.0, &[0; 4], &segments, 1)),
+    );
     lost("argmax", gpu.argmax(&x, &weight));
 
     // And another one can be opened at once.

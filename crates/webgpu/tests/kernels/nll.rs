@@ -29,9 +29,9 @@ impl Case {
 
     fn run<B: Backend>(&self, backend: &B) -> Vec<f32> {
         let (x, head) = (self.x.tensor(backend), self.head.weight(backend));
-        let nll = backend
-            .nll(&x, &head, self.scale, &self.targets, &self.segments, self.candidates)
-            .unwrap();
+        let nll =
+            pollster::block_on(backend.nll(&x, &head, self.scale, &self.targets, &self.segments, self.candidates))
+                .unwrap();
         read(backend, &nll)
     }
 }
@@ -82,9 +82,7 @@ fn overflow_is_never_silently_finite() {
             data: vec![in_head, 0.0, 0.0, 1.0],
         };
         let segments = Segments::new(vec![1, 1]).unwrap();
-        let nll = gpu
-            .nll(&x.tensor(gpu), &head.weight(gpu), 1.0, &[1, 0], &segments, 2)
-            .unwrap();
+        let nll = pollster::block_on(gpu.nll(&x.tensor(gpu), &head.weight(gpu), 1.0, &[1, 0], &segments, 2)).unwrap();
         read(gpu, &nll)
     }
     let gpu = open(Default::default());

@@ -110,7 +110,7 @@ fn narrow_tables_are_the_cpus() {
                 let head = table.weight(backend);
                 let x = backend.embed(&head, &backend.ids(ids).unwrap()).unwrap();
                 let segments = Segments::new(vec![1, ids.len() - 1]).unwrap();
-                let nll = backend.nll(&x, &head, 0.25, ids, &segments, 1).unwrap();
+                let nll = pollster::block_on(backend.nll(&x, &head, 0.25, ids, &segments, 1)).unwrap();
                 (
                     read(backend, &nll),
                     read(backend, &backend.logits(&x, &head, 0.25).unwrap()),

@@ -1,0 +1,157 @@
+//! Tensors by name, wherever they lie: whole in memory, in a file that is read by ranges, in several.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::{Limits, SafeTensors, SafeTensorsHeader, ShardIndex, TorchArchive, WeightFile, WeightsError};
+
+/// Named tensors, each read when it is asked for.
+pub trait Tensors {
+    /// The names, in no order that means anything.
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+
+    /// A tensor's shape, outermost dimension first.
+    ///
+    /// # Errors
+    /// [`WeightsError::Missing`] if there is none of this name.
+    fn shape(&self, name: &str) -> Result<&[usize], WeightsError>;
+
+    /// A tensor's values as `f32`, row-major; every value is finite.
+    ///
+    /// # Errors
+    /// [`WeightsError::Missing`], [`WeightsError::NonFinite`], and [`WeightsError::Read`] where they must be fetched.
+    fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError>;
+}
+
+/// The readers of whole files have the methods already.
+macro_rules! in_memory {
+    ($($reader:ident),*) => {$(
+        impl Tensors for $reader<'_> {
+            fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+                Box::new(self.names())
+            }
+
+            fn shape(&self, name: &str) -> Result<&[usize], WeightsError> {
+                self.shape(name)
+            }
+
+            fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+                self.f32(name)
+            }
+        }
+    )*};
+}
+
+in_memory!(SafeTensors, TorchArchive, WeightFile);
+
+/// A file that is read by ranges.
+pub trait ReadAt {
+    /// Its bytes.
+    fn size(&self) -> u64;
+
+    /// These bytes of it, all of them.
+    ///
+    /// # Errors
+    /// [`WeightsError::Read`] with what the system says.
+    fn read_at(&self, range: Range<u64>) -> Result<Vec<u8>, WeightsError>;
+}
+
+/// A safetensors file of which the header and one tensor at a time are in memory.
+#[derive(Clone, Debug)]
+pub struct FileTensors<R> {
+    file: R,
+    header: SafeTensorsHeader,
+}
+
+impl<R: ReadAt> FileTensors<R> {
+    /// Reads and checks the header.
+    ///
+    /// # Errors
+    /// As [`SafeTensorsHeader::parse`], and [`WeightsError::Read`].
+    pub fn open(file: R, limits: &Limits) -> Result<Self, WeightsError> {
+        let size = file.size();
+        let mut first = Vec::new();
+        loop {
+            let (needed, have) = (SafeTensorsHeader::needed(&first, size, limits)?, first.len() as u64);
+            if needed <= have {
+                break;
+            }
+            let more = file.read_at(have..needed)?;
+            if more.is_empty() {
+                // Shorter than its size was a moment ago; the check of the header says so.
+                break;
+            }
+            first.extend_from_slice(&more);
+        }
+        let header = SafeTensorsHeader::parse(&first, size, limits)?;
+        Ok(Self { file, header })
+    }
+
+    /// The header: names, shapes and formats.
+    pub fn header(&self) -> &SafeTensorsHeader {
+        &self.header
+    }
+}
+
+impl<R: ReadAt> Tensors for FileTensors<R> {
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.header.names())
+    }
+
+    fn shape(&self, name: &str) -> Result<&[usize], WeightsError> {
+        self.header.shape(name)
+    }
+
+    fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let bytes = self.file.read_at(self.header.range(name)?)?;
+        self.header.f32(name, &bytes)
+    }
+}
+
+/// A model in several safetensors files.
+#[derive(Clone, Debug)]
+pub struct ShardedTensors<R> {
+    /// By file name.
+    files: BTreeMap<String, FileTensors<R>>,
+    index: ShardIndex,
+}
+
+impl<R: ReadAt> ShardedTensors<R> {
+    /// Opens every file that the index names; each must have exactly the tensors that the index puts there.
+    ///
+    /// # Errors
+    /// What `open` says, as [`FileTensors::open`], and as [`ShardIndex::check`].
+    pub fn open(
+        index: ShardIndex,
+        limits: &Limits,
+        mut open: impl FnMut(&str) -> Result<R, WeightsError>,
+    ) -> Result<Self, WeightsError> {
+        let mut files = BTreeMap::new();
+        for name in index.files() {
+            let file = FileTensors::open(open(name)?, limits)?;
+            index.check(name, file.header())?;
+            files.insert(name.to_owned(), file);
+        }
+        Ok(Self { files, index })
+    }
+
+    fn of(&self, name: &str) -> Result<&FileTensors<R>, WeightsError> {
+        self.files
+            .get(self.index.file_of(name)?)
+            .ok_or_else(|| WeightsError::Missing { name: name.to_owned() })
+    }
+}
+
+impl<R: ReadAt> Tensors for ShardedTensors<R> {
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.files.values().flat_map(Tensors::names))
+    }
+
+    fn shape(&self, name: &str) -> Result<&[usize], WeightsError> {
+        self.of(name)?.shape(name)
+    }
+
+    fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        self.of(name)?.f32(name)
+    }
+}
