@@ -34,6 +34,8 @@ const D_OUT: usize = 1024;
 /// Its rows: few where even those take long, many where it takes many to fill the device.
 const FEW_ROWS: usize = 256;
 const MANY_ROWS: usize = 2048;
+/// The kernel that software adapters take: it has no barriers.
+const PLAINEST: Matmul = Matmul::Register;
 /// Seconds of few rows above which they are enough.
 const LONG: f64 = 4e-3;
 /// Seconds that one round of one kernel should take, so that the wait at its end does not show.
@@ -44,8 +46,9 @@ const ROUNDS: usize = 3;
 impl Gpu {
     /// Tests every kind of kernel against the CPU, and takes the fastest of the matrix kernels that pass; about 50 ms
     /// on a GPU beside what compiling the kernels takes. `seconds` is a clock. With what an earlier call found on the
-    /// same adapter (`remembered`) it tests and does not measure. Software adapters are not measured either: they take
-    /// the kernel without barriers. If [`Options::matmul`](crate::Options::matmul) names a kernel, no other is tried.
+    /// same adapter (`remembered`) it tests that alone and does not measure. Software adapters are not measured either:
+    /// they take the kernel without barriers. If [`Options::matmul`](crate::Options::matmul) names a kernel, no other is
+    /// tried.
     ///
     /// # Errors
     /// [`GpuError::WrongNumbers`] if no matrix kernel is right, or another kernel is wrong; else the device's own.
@@ -72,13 +75,15 @@ impl Gpu {
         let wanted = match (self.options().matmul, remembered) {
             (Some(forced), _) => vec![forced],
             (None, Some(tuning)) => needs(tuning.matmul),
+            // It takes the plainest kernel, and compiles for long.
+            (None, None) if self.is_software() => vec![PLAINEST],
             (None, None) => Matmul::ALL.to_vec(),
         };
         let rest = Matmul::ALL
             .into_iter()
             .filter(|matmul| self.options().matmul.is_none() && !wanted.contains(matmul));
         for matmul in wanted.iter().copied().chain(rest) {
-            // The rest is there for the case that what was remembered is wrong by now.
+            // The rest is there for the case that what was wanted is wrong.
             if !wanted.contains(&matmul) && calibration.rejected.is_empty() {
                 break;
             }
