@@ -235,6 +235,7 @@ const ENC_Q_B: &str = "base_model.model.encoder.block.0.layer.0.SelfAttention.q.
 pub(crate) fn bad_adapters() -> Vec<BadAdapter> {
     let mut cases = bad_configs();
     cases.extend(bad_settings());
+    cases.extend(bad_patterns());
     cases.extend(bad_tensors());
     cases
 }
@@ -302,9 +303,6 @@ fn bad_settings() -> Vec<BadAdapter> {
         case(what, Adapter::valid().with(key, value), code, says)
     }
     let mut cases = vec![
-        on("ranks by target", "rank_pattern", r#"{"q":4}"#, "config-rank-pattern", &["rank_pattern", r#"{\"q\":4}"#, "not yet supported", "without rank_pattern"]),
-        on("alphas by target", "alpha_pattern", r#"{"q":4}"#, "config-alpha-pattern", &["alpha_pattern", "not yet supported", "without alpha_pattern"]),
-        on("rank-stabilised scaling", "use_rslora", "true", "config-rs-lora", &["use_rslora", "expected false", "not yet supported", "square root of r"]),
         on("DoRA", "use_dora", "true", "config-dora", &["use_dora", "expected false", "without DoRA"]),
         on("saved modules", "modules_to_save", r#"["lm_head"]"#, "config-modules-to-save", &["modules_to_save", "lm_head", "expected none"]),
         on("trained tokens", "trainable_token_indices", "[1,2]", "config-trainable-tokens", &["trainable_token_indices", "[1,2]", "expected none"]),
@@ -323,13 +321,72 @@ fn bad_settings() -> Vec<BadAdapter> {
         on("merged projections", "enable_lora", "[true,false,true]", "config-enable-lora", &["enable_lora", "[true,false,true]", "q, k, v"]),
         on("transposed weights", "fan_in_fan_out", "true", "config-fan-in-fan-out", &["fan_in_fan_out", "expected false"]),
     ];
-    for kind in ["ADALORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "VERA", "PREFIX_TUNING", "lora"] {
-        cases.push(on("another kind of adapter", "peft_type", &format!(r#""{kind}""#), "config-peft-type", &["peft_type", "expected `LORA`", "LoraConfig"]));
+    const KINDS: [(&str, &[&str]); 12] = [
+        ("ADALORA", &["peft_type is `ADALORA`", "expected `LORA`", "LoraConfig"]),
+        ("IA3", &["peft_type is `IA3`", "LoraConfig"]),
+        ("LOHA", &["peft_type is `LOHA`", "LoraConfig"]),
+        ("LOKR", &["peft_type is `LOKR`", "LoraConfig"]),
+        ("OFT", &["peft_type is `OFT`", "LoraConfig"]),
+        ("BOFT", &["peft_type is `BOFT`", "LoraConfig"]),
+        ("VERA", &["peft_type is `VERA`", "LoraConfig"]),
+        ("PREFIX_TUNING", &["peft_type is `PREFIX_TUNING`", "LoraConfig"]),
+        ("PROMPT_TUNING", &["peft_type is `PROMPT_TUNING`", "LoraConfig"]),
+        ("LN_TUNING", &["peft_type is `LN_TUNING`", "LoraConfig"]),
+        ("TRAINABLE_TOKENS", &["peft_type is `TRAINABLE_TOKENS`", "LoraConfig"]),
+        ("lora", &["peft_type is `lora`", "expected `LORA`"]),
+    ];
+    for (kind, says) in KINDS {
+        cases.push(on("another kind of adapter", "peft_type", &format!(r#""{kind}""#), "config-peft-type", says));
     }
-    for init in ["pissa", "pissa_niter_16", "olora", "corda", "lora_ga", "loftq", "anything"] {
-        cases.push(on("an initialisation that changes the base", "init_lora_weights", &format!(r#""{init}""#), "config-init", &["init_lora_weights", "gaussian", "path_initial_model_for_weight_conversion"]));
+    const INITS: [(&str, &[&str]); 6] = [
+        ("pissa", &["init_lora_weights is `pissa`", "gaussian", "path_initial_model_for_weight_conversion"]),
+        ("pissa_niter_16", &["init_lora_weights is `pissa_niter_16`", "a base that the initialisation changed"]),
+        ("olora", &["init_lora_weights is `olora`", "a base that the initialisation changed"]),
+        ("corda", &["init_lora_weights is `corda`", "a base that the initialisation changed"]),
+        ("lora_ga", &["init_lora_weights is `lora_ga`", "a base that the initialisation changed"]),
+        ("anything", &["init_lora_weights is `anything`", "gaussian"]),
+    ];
+    for (init, says) in INITS {
+        cases.push(on("an initialisation that changes the base", "init_lora_weights", &format!(r#""{init}""#), "config-init", says));
     }
+    cases.push(on("an initialisation for a quantised base", "init_lora_weights", r#""loftq""#, "config-loft-q", &["init_lora_weights is `loftq`", "quantised", "as published"]));
     cases
+}
+
+/// Ranks and alphas by target that are none, or that contradict each other or the tensors.
+#[rustfmt::skip] // one case a line
+fn bad_patterns() -> Vec<BadAdapter> {
+    fn on(what: &'static str, key: &str, value: &str, code: &'static str, says: &'static [&'static str]) -> BadAdapter {
+        case(what, Adapter::valid().with(key, value), code, says)
+    }
+    let many = |count: usize, name: fn(usize) -> String| {
+        let entries: Vec<_> = (0..count).map(|i| format!("{:?}:2", name(i))).collect();
+        format!("{{{}}}", entries.join(","))
+    };
+    vec![
+        on("a list of ranks", "rank_pattern", "[4]", "config-value", &["`rank_pattern`", "is [4]", "an object of whole numbers of at least 1"]),
+        on("a list of alphas", "alpha_pattern", "[4]", "config-value", &["`alpha_pattern`", "is [4]", "an object of positive numbers"]),
+        on("a rank of 0 for one target", "rank_pattern", r#"{"q":0}"#, "config-value", &["`rank_pattern`", "0}", "whole numbers of at least 1"]),
+        on("a fractional rank for one target", "rank_pattern", r#"{"q":2.5}"#, "config-value", &["`rank_pattern`", "2.5}", "whole numbers"]),
+        on("an alpha of 0 for one target", "alpha_pattern", r#"{"q":0}"#, "config-value", &["`alpha_pattern`", "0}", "positive numbers"]),
+        on("an alpha in quotes for one target", "alpha_pattern", r#"{"q":"4"}"#, "config-value", &["`alpha_pattern`", "positive numbers"]),
+        on("a target's rank twice", "rank_pattern", r#"{"q":2,"q":4}"#, "config-duplicate-key", &["`rank_pattern.q`", "twice", "remove"]),
+        on("a target's alpha twice, once escaped", "alpha_pattern", r#"{"q":2,"\u0071":2}"#, "config-duplicate-key", &["`alpha_pattern.q`", "twice"]),
+        on("too many ranks", "rank_pattern", &many(4097, |i| format!("q{i}")), "config-too-many-names", &["`rank_pattern`", "4097 names", "limit is 4096"]),
+        on("too many expressions for ranks", "rank_pattern", &many(65, |i| format!("q|x{i}")), "config-too-many-expressions", &["`rank_pattern`", "65 regular expressions", "limit is 64", "whole paths"]),
+        on("a broken expression for a rank", "rank_pattern", r#"{"(q":2}"#, "config-pattern", &["`rank_pattern`", "`(q`", "list the names"]),
+        on("an expression that ends PEFT's own bracket", "alpha_pattern", r#"{"q)|(v":2}"#, "config-pattern", &["`alpha_pattern`", "`q)|(v`"]),
+        on("an expression for an alpha that looks ahead", "alpha_pattern", r#"{"(?!x)q":2}"#, "config-pattern", &["`alpha_pattern`", "list the names"]),
+        on("a huge expression for a rank", "rank_pattern", r#"{"(a{1000}){1000}":2}"#, "config-pattern", &["`rank_pattern`", "size limit"]),
+        on("a rank that the tensors do not have", "rank_pattern", r#"{"EncDecAttention.q":4}"#, "tensors-rank", &["lora_A of `decoder.block.0.layer.1.EncDecAttention.q`", "[2, 6]", "r is 4 for it", "expected [4, 6]"]),
+        on("two ranks for one target", "rank_pattern", r#"{"q":4,"SelfAttention.q":2}"#, "tensors-ambiguous-pattern", &["rank_pattern has 2 for `SelfAttention.q` and 4 for `q`", "both mean `decoder.block.0.layer.0.SelfAttention.q`", "expected one", "remove"]),
+        on("two alphas for one target", "alpha_pattern", r#"{"q":4,"^encoder.*":2.5}"#, "tensors-ambiguous-pattern", &["alpha_pattern has 2.5 for `^encoder.*` and 4 for `q`", "`encoder.block.0.layer.0.SelfAttention.q`"]),
+        on("a rank for no target", "rank_pattern", r#"{"k":2}"#, "tensors-unmatched-pattern", &["rank_pattern has `k`", "no target", "correct the name, or remove it"]),
+        on("an alpha for no target", "alpha_pattern", r#"{"^q":4}"#, "tensors-unmatched-pattern", &["alpha_pattern has `^q`", "PEFT passes over it"]),
+        on("a flag of scaling in quotes", "use_rslora", r#""true""#, "config-value", &["`use_rslora`", "true or false"]),
+        on("an alpha beyond f32", "lora_alpha", "1e300", "tensors-scaling", &["rank 2", "alpha 1000", "f32 can hold"]),
+        on("an alpha that vanishes in f32", "alpha_pattern", r#"{"v":1e-60}"#, "tensors-scaling", &["rank 2", "no usable scaling", "correct"]),
+    ]
 }
 
 /// Tensors that contradict the configuration, themselves or the base.
@@ -344,6 +401,12 @@ fn bad_tensors() -> Vec<BadAdapter> {
     half.tensors = half.tensors.into_iter().take(halves / 2 * 2).collect();
     let mut nan = valid().tensors[ENC_Q_B].clone();
     nan.data[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
+    let mut infinite = valid().tensors[ENC_Q_A].clone();
+    infinite.data[8..12].copy_from_slice(&f32::NEG_INFINITY.to_le_bytes());
+    let head = valid()
+        .with("target_modules", r#"["q","v","lm_head"]"#)
+        .with_tensor(&key("lm_head", "lora_A"), Tensor::f32(&[RANK, D_MODEL]))
+        .with_tensor(&key("lm_head", "lora_B"), Tensor::f32(&[30, RANK]));
     let mut wide = valid();
     wide.add_pair("encoder.block.0.layer.0.SelfAttention.k", RANK);
     let mut empty = valid();
@@ -353,6 +416,7 @@ fn bad_tensors() -> Vec<BadAdapter> {
         file("a legacy torch.save pickle for tensors", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20".to_vec(), "weights-foreign", &["Python pickle", "run code"]),
         file("tensors cut short", { let mut bytes = valid().safetensors(); bytes.pop(); bytes }, "weights-data-cut", &["download it again"]),
         case("a value that is not a number", valid().with_tensor(ENC_Q_B, nan), "weights-non-finite", &["SelfAttention.q.lora_B.weight`", "NaN", "index 1", "another checkpoint"]),
+        case("an infinite value", valid().with_tensor(ENC_Q_A, infinite), "weights-non-finite", &["SelfAttention.q.lora_A.weight`", "inf", "index 2"]),
         case("no tensors", empty, "tensors-no-tensors", &["0 tensors", "lora_A and lora_B", "save_pretrained"]),
         add("a trained embedding", "base_model.model.shared.lora_embedding_A", "tensors-embedding", &["`base_model.model.shared.lora_embedding_A`", "embedding", "linears only"]),
         add("DoRA's magnitudes", &format!("{enc}.q.lora_magnitude_vector"), "tensors-magnitude", &["q.lora_magnitude_vector`", "DoRA"]),
@@ -361,6 +425,9 @@ fn bad_tensors() -> Vec<BadAdapter> {
         add("a weight of the base", &format!("{enc}.q.base_layer.weight"), "tensors-base-layer", &["q.base_layer.weight`", "whole weight"]),
         add("a saved layer", "base_model.model.lm_head.modules_to_save.default.weight", "tensors-saved-module", &["lm_head", "without modules_to_save"]),
         add("a saved layer, as PEFT stores it", "base_model.model.lm_head.weight", "tensors-saved-module", &["`base_model.model.lm_head.weight`", "whole trained layer"]),
+        add("a saved embedding", "base_model.model.shared.weight", "tensors-saved-embedding", &["`base_model.model.shared.weight`", "whole embedding", "save_embedding_layers=False"]),
+        add("a stack's saved embedding", "base_model.model.encoder.embed_tokens.weight", "tensors-saved-embedding", &["embed_tokens.weight`", "whole embedding"]),
+        case("a LoRA on the head", head, "tensors-head", &["`lm_head` has a LoRA", "blocks", "without lm_head"]),
         add("an unknown tensor", "optimizer_state", "tensors-unknown-key", &["`optimizer_state`", "lora_A.weight"]),
         add("an unknown matrix", &format!("{enc}.q.lora_A.default.weight.scale"), "tensors-unknown-key", &["weight.scale`"]),
         add("KaSA's matrix", &format!("{enc}.q.lora_diag"), "tensors-unknown-key", &["lora_diag`"]),
@@ -371,7 +438,7 @@ fn bad_tensors() -> Vec<BadAdapter> {
         case("no A", valid().without_tensor(ENC_Q_A), "tensors-partner", &[ENC_Q, "has lora_B but no lora_A"]),
         case("a vector for a matrix", valid().with_tensor(ENC_Q_A, Tensor::f32(&[D_MODEL])), "tensors-not-matrix", &["q.lora_A.weight`", "[6]", "expected a matrix"]),
         case("an empty matrix", valid().with_tensor(ENC_Q_A, Tensor::f32(&[0, D_MODEL])), "tensors-not-matrix", &["[0, 6]"]),
-        case("another rank in the configuration", valid().with("r", "4"), "tensors-rank", &["lora_A", "[2, 6]", "r is 4", "expected [4, 6]"]),
+        case("another rank in the configuration", valid().with("r", "4"), "tensors-rank", &["lora_A", "[2, 6]", "r is 4 for it", "expected [4, 6]"]),
         case("another rank in one B", valid().with_tensor(ENC_Q_B, Tensor::f32(&[INNER, 3])), "tensors-rank", &["lora_B", ENC_Q, "[4, 3]", "expected [4, 2]"]),
         case("a wider base", valid().with_tensor(ENC_Q_A, Tensor::f32(&[RANK, 8])), "tensors-base-shape", &["lora_A", ENC_Q, "[2, 8]", "needs [2, 6]", "`tiny/t5`"]),
         case("a base with more heads", valid().with_tensor(ENC_Q_B, Tensor::f32(&[8, RANK])), "tensors-base-shape", &["lora_B", "[8, 2]", "needs [4, 2]"]),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::scales::Scales;
 use crate::{AdapterError, LoraPair, Module, Rule};
 
 /// What a bank keeps of a module besides its matrices, which are in the stacks.
@@ -9,22 +10,35 @@ use crate::{AdapterError, LoraPair, Module, Rule};
 pub struct ModuleInfo {
     /// What the user calls it.
     pub name: String,
-    /// Its rank.
+    /// Its rank; of most of its targets, if they differ.
     pub rank: usize,
-    /// Its alpha, as imported (before any folding).
+    /// The alpha of those targets, as imported (before any folding).
     pub alpha: f64,
+    /// Whether its scaling is `alpha / sqrt(r)`.
+    pub rslora: bool,
     /// The base it says it was trained on.
     pub base_model: Option<String>,
     /// The revision of that base.
     pub base_revision: Option<String>,
     /// SHA-256 of the weight file it came from, in hexadecimal.
     pub sha256: Option<String>,
+    /// The alphas of the targets that do not have `alpha`, by path.
+    pub(crate) alphas: BTreeMap<String, f64>,
 }
 
 impl ModuleInfo {
-    /// The factor `s = alpha / r`, as imported.
+    /// The factor `s` of its updates, as imported; of most of its targets, if they differ.
     pub fn scaling(&self) -> f64 {
-        self.alpha / self.rank as f64
+        self.scales().scaling()
+    }
+
+    pub(crate) fn scales(&self) -> Scales<'_> {
+        Scales {
+            rank: self.rank,
+            alpha: self.alpha,
+            rslora: self.rslora,
+            alphas: &self.alphas,
+        }
     }
 }
 
@@ -37,9 +51,9 @@ pub struct BankTarget {
     pub d_in: usize,
     /// Rows of the target's weight.
     pub d_out: usize,
-    /// Each module's rank, in the bank's order.
+    /// Each module's rank at this target, in the bank's order.
     pub ranks: Vec<usize>,
-    /// Each module's scaling; under [`Rule::Reference`] all equal, because the rest is folded into `b`.
+    /// Each module's scaling at this target; under [`Rule::Reference`] all equal, because the rest is folded into `b`.
     pub scalings: Vec<f32>,
     /// The modules' `A`, one below the other: `[sum of ranks, d_in]`, row-major.
     pub a: Vec<f32>,
@@ -73,8 +87,9 @@ pub struct Bank {
 impl Bank {
     /// Stacks `modules`, in their order, for `rule`.
     ///
-    /// Under [`Rule::Reference`] a scaling that differs from the first module's is folded into that module's `B`
-    /// (`B_i *= s_i / s_1`) and noted, because the rule sums the matrices before it scales them.
+    /// Under [`Rule::Reference`] all modules need one rank at each target, and a scaling that differs there from the
+    /// first module's is folded into the module's `B` (`B_i *= s_i / s_1`) and noted, because the rule sums the matrices
+    /// before it scales them. Under [`Rule::Exact`] every module keeps its ranks and scalings.
     ///
     /// # Errors
     /// [`AdapterError::NoModules`]; [`AdapterError::TargetsDiffer`] and [`AdapterError::SizesDiffer`] for modules of
@@ -98,9 +113,11 @@ impl Bank {
                 name,
                 rank,
                 alpha,
+                rslora,
                 base_model,
                 base_revision,
                 sha256,
+                alphas,
                 pairs: of_module,
                 leaves: _,
             } = module;
@@ -108,9 +125,11 @@ impl Bank {
                 name,
                 rank,
                 alpha,
+                rslora,
                 base_model,
                 base_revision,
                 sha256,
+                alphas,
             });
             pairs.push(of_module);
         }
@@ -183,24 +202,25 @@ fn check_alike(first: &Module, other: &Module, rule: Rule) -> Result<(), Adapter
         });
     }
     for ((path, expected), found) in first.pairs.iter().zip(other.pairs.values()) {
-        let (expected, found) = ((expected.d_out, expected.d_in), (found.d_out, found.d_in));
-        if expected != found {
+        let size = |pair: &LoraPair| (pair.d_out, pair.d_in);
+        if size(expected) != size(found) {
             return Err(AdapterError::SizesDiffer {
                 module: other.name.clone(),
                 first: first.name.clone(),
                 path: path.clone(),
-                expected,
-                found,
+                expected: size(expected),
+                found: size(found),
             });
         }
-    }
-    if rule == Rule::Reference && first.rank != other.rank {
-        return Err(AdapterError::RanksDiffer {
-            module: other.name.clone(),
-            first: first.name.clone(),
-            expected: first.rank,
-            found: other.rank,
-        });
+        if rule == Rule::Reference && expected.rank != found.rank {
+            return Err(AdapterError::RanksDiffer {
+                module: other.name.clone(),
+                first: first.name.clone(),
+                path: path.clone(),
+                expected: expected.rank,
+                found: found.rank,
+            });
+        }
     }
     Ok(())
 }
@@ -211,14 +231,8 @@ fn notes(modules: &[Module], rule: Rule) -> Vec<String> {
         return notes;
     };
     for other in modules {
-        let (expected, found) = (first.scaling(), other.scaling());
-        if rule == Rule::Reference && expected != found {
-            notes.push(format!(
-                "adapter `{}` has scaling {found}, `{}` has {expected}: its B is multiplied by {} to make up for that",
-                other.name,
-                first.name,
-                found / expected
-            ));
+        if rule == Rule::Reference {
+            notes.extend(note_of_fold(first, other));
         }
         if let (Some(expected), Some(found)) = (&first.base_model, &other.base_model)
             && expected != found
@@ -232,56 +246,89 @@ fn notes(modules: &[Module], rule: Rule) -> Vec<String> {
     notes
 }
 
+/// What folding the scalings of `other` into its `B` changes, if it changes anything.
+fn note_of_fold(first: &Module, other: &Module) -> Option<String> {
+    let fold = |path: &String| Some(other.scaling_of(path)? / first.scaling_of(path)?);
+    let folds: Vec<f64> = first.pairs.keys().filter_map(fold).collect();
+    if folds.iter().all(|&fold| fold == 1.0) {
+        return None;
+    }
+    if first.exceptions() == 0 && other.exceptions() == 0 {
+        let (expected, found) = (first.scaling(), other.scaling());
+        return Some(format!(
+            "adapter `{}` has scaling {found}, `{}` has {expected}: its B is multiplied by {} to make up for that",
+            other.name,
+            first.name,
+            found / expected
+        ));
+    }
+    let least = folds.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = folds.iter().copied().fold(0.0, f64::max);
+    Some(format!(
+        "the scalings of adapter `{}` are {least} to {most} times those of `{}`, target by target: its B is multiplied \
+         by that to make up for it",
+        other.name, first.name
+    ))
+}
+
 /// Moves the pairs into stacks, target by target, so that the matrices are never held twice.
 fn stack(
     infos: &[ModuleInfo],
     mut pairs: Vec<BTreeMap<String, LoraPair>>,
     rule: Rule,
 ) -> Result<Vec<BankTarget>, AdapterError> {
-    let s_ref = infos[0].scaling();
-    let ranks: Vec<_> = infos.iter().map(|info| info.rank).collect();
-    let scalings: Vec<_> = infos
-        .iter()
-        .map(|info| match rule {
-            Rule::Reference => s_ref as f32,
-            Rule::Exact => info.scaling() as f32,
-        })
-        .collect();
     let mut targets = Vec::new();
     while let Some((path, head)) = pairs[0].pop_first() {
-        let (d_in, d_out) = (head.d_in, head.d_out);
-        let rows: usize = ranks.iter().sum();
-        let mut target = BankTarget {
-            path,
-            d_in,
-            d_out,
-            ranks: ranks.clone(),
-            scalings: scalings.clone(),
-            a: Vec::with_capacity(rows * d_in),
-            b: Vec::with_capacity(rows * d_out),
-        };
         // All modules have the same targets, so each one's first is this one.
-        let others = pairs[1..]
-            .iter_mut()
-            .filter_map(|pairs| pairs.pop_first())
-            .map(|(_, pair)| pair);
-        for (info, pair) in infos.iter().zip(std::iter::once(head).chain(others)) {
-            let scaling = info.scaling();
-            target.a.extend(pair.a);
-            if rule == Rule::Exact || scaling == s_ref {
-                target.b.extend(pair.b);
-            } else {
-                let fold = scaling / s_ref;
-                target.b.extend(pair.b.iter().map(|&b| (f64::from(b) * fold) as f32));
-            }
-        }
-        if !target.b.iter().all(|b| b.is_finite()) {
-            return Err(AdapterError::Overflow {
-                what: "the folded B",
-                path: target.path,
-            });
-        }
-        targets.push(target);
+        let others = pairs[1..].iter_mut().filter_map(|pairs| pairs.pop_first());
+        let of_target: Vec<LoraPair> = std::iter::once(head).chain(others.map(|(_, pair)| pair)).collect();
+        targets.push(stack_target(infos, path, of_target, rule)?);
     }
     Ok(targets)
+}
+
+/// Stacks one target's pairs, one of each module.
+fn stack_target(
+    infos: &[ModuleInfo],
+    path: String,
+    pairs: Vec<LoraPair>,
+    rule: Rule,
+) -> Result<BankTarget, AdapterError> {
+    let (d_in, d_out) = (pairs[0].d_in, pairs[0].d_out);
+    let ranks: Vec<usize> = pairs.iter().map(|pair| pair.rank).collect();
+    let own: Vec<f64> = infos
+        .iter()
+        .zip(&ranks)
+        .map(|(info, &rank)| info.scales().scaling_at(&path, rank))
+        .collect();
+    let rows: usize = ranks.iter().sum();
+    let (mut a, mut b) = (Vec::with_capacity(rows * d_in), Vec::with_capacity(rows * d_out));
+    for (pair, scaling) in pairs.into_iter().zip(&own) {
+        a.extend(pair.a);
+        if rule == Rule::Exact || *scaling == own[0] {
+            b.extend(pair.b);
+        } else {
+            let fold = scaling / own[0];
+            b.extend(pair.b.iter().map(|&b| (f64::from(b) * fold) as f32));
+        }
+    }
+    if !b.iter().all(|b| b.is_finite()) {
+        return Err(AdapterError::Overflow {
+            what: "the folded B",
+            path,
+        });
+    }
+    let scaling = |own_scaling: &f64| match rule {
+        Rule::Reference => own[0] as f32,
+        Rule::Exact => *own_scaling as f32,
+    };
+    Ok(BankTarget {
+        scalings: own.iter().map(scaling).collect(),
+        path,
+        d_in,
+        d_out,
+        ranks,
+        a,
+        b,
+    })
 }

@@ -25,9 +25,10 @@ pub(crate) fn model_card(module: &Module, provenance: &Provenance) -> String {
         None => push(
             &mut card,
             format_args!(
-                "A LoRA module of rank {} and alpha {} for {}.\n\n",
+                "A LoRA module of rank {} and alpha {}{} for {}.\n\n",
                 module.rank,
                 module.alpha,
+                exceptions(module),
                 base_in_words(module)
             ),
         ),
@@ -54,11 +55,12 @@ fn push_composition(card: &mut String, module: &Module, composition: &Compositio
         card,
         format_args!(
             "A LoRA module composed from {} others for {}, in the way of LoRAHub (arXiv 2307.13269): {rule}. Rank {}, \
-             alpha {}.",
+             alpha {}{}.",
             composition.modules.len(),
             base_in_words(module),
             module.rank,
-            module.alpha
+            module.alpha,
+            exceptions(module)
         ),
     );
     if let Some(seed) = composition.seed {
@@ -93,6 +95,23 @@ fn push_usage(card: &mut String, module: &Module) {
              \"path/to/this/folder\")\n```\n"
         ),
     );
+}
+
+/// What the module's one rank and alpha leave out.
+fn exceptions(module: &Module) -> String {
+    let mut text = String::new();
+    if module.rslora {
+        text.push_str(" (scaling alpha / sqrt(rank))");
+    }
+    let count = module.exceptions();
+    if count > 0 {
+        let targets = module.pairs.len();
+        push(
+            &mut text,
+            format_args!(" ({count} of its {targets} targets have others, see `rank_pattern` and `alpha_pattern`)"),
+        );
+    }
+    text
 }
 
 fn base_in_words(module: &Module) -> String {

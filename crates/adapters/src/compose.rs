@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::{AdapterError, Bank, BankTarget, LoraPair, Module};
+use crate::scales::Common;
+use crate::{AdapterError, Bank, BankTarget, LoraPair, Module, ModuleInfo};
 
 /// How N modules and N weights become one update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -41,25 +42,24 @@ impl std::str::FromStr for Rule {
 /// Composes the bank's modules with one weight each into one ordinary LoRA module named `composed`, under the bank's
 /// rule. Sums are taken in f64 and rounded to f32 once.
 ///
-/// - [`Rule::Reference`]: rank `r` and alpha of the first module, whose scaling the others were folded to.
-/// - [`Rule::Exact`]: the modules whose weight is not zero, side by side: rank `sum r_i`, scaling 1, `w_i s_i` in the
-///   columns of `B`. If every weight is zero, rank 1 and all values zero, because an adapter of rank 0 cannot be
-///   stored.
+/// - [`Rule::Reference`]: ranks and alphas of the first module, whose scalings the others were folded to.
+/// - [`Rule::Exact`]: the modules whose weight is not zero, side by side: at each target rank `sum r_i`, scaling 1 and
+///   `w_i s_i` in the columns of `B`. If every weight is zero, rank 1 and all values zero, because an adapter of rank 0
+///   cannot be stored.
 ///
 /// # Errors
 /// [`AdapterError::WeightCount`], [`AdapterError::WeightNotFinite`], or [`AdapterError::Overflow`] if a value leaves
 /// the range of f32.
 pub fn compose(bank: &Bank, weights: &[f64]) -> Result<Module, AdapterError> {
     check_weights(bank, weights)?;
-    let rank = composed_rank(bank, weights);
-    let factors = factors(bank, weights);
-    let compose_target = match bank.rule() {
-        Rule::Reference => sum_target,
-        Rule::Exact => concatenate_target,
-    };
+    let rule = bank.rule();
     let mut pairs = BTreeMap::new();
     for target in bank.targets() {
-        let pair = compose_target(target, rank, &factors);
+        let rank = composed_rank(target, rule, weights);
+        let pair = match rule {
+            Rule::Reference => sum_target(target, rank, weights),
+            Rule::Exact => concatenate_target(target, rank, &factors(bank, target, weights)),
+        };
         if !pair.a.iter().chain(&pair.b).all(|value| value.is_finite()) {
             return Err(AdapterError::Overflow {
                 what: "the composed update",
@@ -69,13 +69,16 @@ pub fn compose(bank: &Bank, weights: &[f64]) -> Result<Module, AdapterError> {
         pairs.insert(target.path.clone(), pair);
     }
     let first = bank.first();
+    let Common { rank, alpha, alphas } = Common::of(&pairs, |path, pair| match rule {
+        Rule::Reference => first.scales().alpha_at(path),
+        Rule::Exact => pair.rank as f64,
+    });
     Ok(Module {
         name: "composed".to_owned(),
         rank,
-        alpha: match bank.rule() {
-            Rule::Reference => first.alpha,
-            Rule::Exact => rank as f64,
-        },
+        alpha,
+        rslora: rule == Rule::Reference && first.rslora,
+        alphas,
         base_model: first.base_model.clone(),
         base_revision: first.base_revision.clone(),
         pairs,
@@ -101,27 +104,25 @@ pub(crate) fn check_weights(bank: &Bank, weights: &[f64]) -> Result<(), AdapterE
     }
 }
 
-/// The rank that [`compose`] gives.
-pub(crate) fn composed_rank(bank: &Bank, weights: &[f64]) -> usize {
-    match bank.rule() {
-        Rule::Reference => bank.first().rank,
+/// The rank that [`compose`] gives a target.
+pub(crate) fn composed_rank(target: &BankTarget, rule: Rule, weights: &[f64]) -> usize {
+    match rule {
+        // All modules have this one.
+        Rule::Reference => target.ranks[0],
         Rule::Exact => {
-            let active = bank.modules().iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
-            active.map(|(module, _)| module.rank).sum::<usize>().max(1)
+            let active = target.ranks.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
+            active.map(|(rank, _)| rank).sum::<usize>().max(1)
         }
     }
 }
 
-/// What each module's matrices are multiplied by: `w_i`, and under [`Rule::Exact`] `w_i s_i`.
-fn factors(bank: &Bank, weights: &[f64]) -> Vec<f64> {
-    let scaling = |scaling: f64| match bank.rule() {
-        Rule::Reference => 1.0,
-        Rule::Exact => scaling,
-    };
-    bank.modules()
-        .iter()
+/// What each module's `B` is multiplied by under [`Rule::Exact`]: `w_i s_i`.
+fn factors(bank: &Bank, target: &BankTarget, weights: &[f64]) -> Vec<f64> {
+    let scaling = |(module, rank): (&ModuleInfo, &usize)| module.scales().scaling_at(&target.path, *rank);
+    let scalings = bank.modules().iter().zip(&target.ranks).map(scaling);
+    scalings
         .zip(weights)
-        .map(|(module, weight)| weight * scaling(module.scaling()))
+        .map(|(scaling, weight)| weight * scaling)
         .collect()
 }
 

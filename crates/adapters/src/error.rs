@@ -77,19 +77,21 @@ pub enum AdapterError {
         /// `(d_out, d_in)` of the differing module.
         found: (usize, usize),
     },
-    /// Modules of different rank under the rule that needs one rank.
+    /// Modules of different rank at one target, under the rule that needs one rank.
     #[error(
-        "adapter `{module}` has rank {found}, but `{first}` has rank {expected}, and the rule `reference` needs one \
-         rank; pick adapters of one rank, or use the rule `exact`"
+        "adapter `{module}` has rank {found}, but `{first}` has rank {expected} at `{path}`, and the rule `reference` \
+         needs one rank; pick adapters of one rank, or use the rule `exact`"
     )]
     RanksDiffer {
         /// The module that differs.
         module: String,
         /// The first module.
         first: String,
-        /// The first module's rank.
+        /// The target.
+        path: String,
+        /// The first module's rank there.
         expected: usize,
-        /// The differing module's rank.
+        /// The differing module's rank there.
         found: usize,
     },
     /// Not one weight per module.

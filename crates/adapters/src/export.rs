@@ -5,12 +5,14 @@ use std::io::Write as _;
 
 use lorahub_weights::{Dtype, Limits, TensorOut, TensorPlan, safetensors_size, write_safetensors};
 use serde::Serialize;
+use serde_json::Value;
 use zip::write::SimpleFileOptions;
 
 use crate::card::model_card;
 use crate::compose::{check_weights, composed_rank};
+use crate::module::leaf;
 use crate::peft::{Matrix, key_of};
-use crate::{AdapterError, Bank, Module, Rule};
+use crate::{AdapterError, Bank, LoraPair, Module, Rule};
 
 /// The file names of an adapter's folder, as PEFT expects them.
 const CONFIG: &str = "adapter_config.json";
@@ -128,7 +130,6 @@ pub fn export_as(module: &Module, provenance: &Provenance, dtype: Dtype) -> Resu
 /// beyond this machine's address space.
 pub fn export_size(bank: &Bank, weights: &[f64], provenance: &Provenance) -> Result<usize, AdapterError> {
     check_weights(bank, weights)?;
-    let rank = composed_rank(bank, weights);
     let plan = |path: &str, matrix, shape: [usize; 2]| TensorPlan {
         name: key_of(path, matrix),
         shape: shape.to_vec(),
@@ -138,6 +139,7 @@ pub fn export_size(bank: &Bank, weights: &[f64], provenance: &Provenance) -> Res
         .targets()
         .iter()
         .flat_map(|target| {
+            let rank = composed_rank(target, bank.rule(), weights);
             let (a, b) = ([rank, target.d_in], [target.d_out, rank]);
             [plan(&target.path, Matrix::A, a), plan(&target.path, Matrix::B, b)]
         })
@@ -201,32 +203,70 @@ fn config_json(module: &Module) -> String {
     } else {
         module.leaves.clone()
     };
-    // Whole numbers without a fraction, as PEFT writes them.
-    let alpha = if module.alpha.fract() == 0.0 && module.alpha < 2f64.powi(53) {
-        serde_json::json!(module.alpha as u64)
-    } else {
-        serde_json::json!(module.alpha)
-    };
+    let ranks = pattern(module, |_, pair| pair.rank, module.rank, Value::from);
+    let alphas = pattern(module, |path, _| module.scales().alpha_at(path), module.alpha, number);
     let config = serde_json::json!({
-        "alpha_pattern": {},
+        "alpha_pattern": alphas,
         "base_model_name_or_path": module.base_model,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
         "init_lora_weights": true,
-        "lora_alpha": alpha,
+        "lora_alpha": number(module.alpha),
         "lora_dropout": 0.0,
         "modules_to_save": null,
         "peft_type": "LORA",
         "r": module.rank,
-        "rank_pattern": {},
+        "rank_pattern": ranks,
         "revision": module.base_revision,
         "target_modules": target_modules,
         "task_type": "SEQ_2_SEQ_LM",
         "use_dora": false,
-        "use_rslora": false,
+        "use_rslora": module.rslora,
     });
     format!("{config:#}\n")
+}
+
+/// A number as PEFT writes it: whole ones without a fraction.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value < 2f64.powi(53) {
+        Value::from(value as u64)
+    } else {
+        Value::from(value)
+    }
+}
+
+/// `rank_pattern` or `alpha_pattern`: what the targets have whose value is not `usual`. By leaf (`q`) where all targets
+/// of that leaf agree, else by whole path; so no two keys match one target, and PEFT of any age reads the leaves.
+fn pattern<T: Copy + PartialEq>(
+    module: &Module,
+    value_of: impl Fn(&str, &LoraPair) -> T,
+    usual: T,
+    json: impl Fn(T) -> Value,
+) -> Value {
+    let mut by_leaf: BTreeMap<&str, Vec<(&str, T)>> = BTreeMap::new();
+    for (path, pair) in &module.pairs {
+        by_leaf
+            .entry(leaf(path))
+            .or_default()
+            .push((path, value_of(path, pair)));
+    }
+    let mut entries = serde_json::Map::new();
+    for (leaf, targets) in by_leaf {
+        let first = targets[0].1;
+        if targets.iter().all(|(_, value)| *value == first) {
+            if first != usual {
+                entries.insert(leaf.to_owned(), json(first));
+            }
+            continue;
+        }
+        for (path, value) in targets {
+            if value != usual {
+                entries.insert(path.to_owned(), json(value));
+            }
+        }
+    }
+    Value::Object(entries)
 }
 
 /// The weight file's free text: PEFT's own `format`, and the composition as JSON so that it survives the card's loss.

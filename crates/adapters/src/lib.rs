@@ -4,7 +4,7 @@
 //!
 //! | paper | here |
 //! |---|---|
-//! | LoRA module `m_i = (A_i, B_i)` | [`Module`]: one [`LoraPair`] per target linear, one scaling `s = alpha / r` |
+//! | LoRA module `m_i = (A_i, B_i)` | [`Module`]: one [`LoraPair`] per target linear, each scaled by `s = alpha / r` |
 //! | the modules `m_1 .. m_N` | [`Bank`], stacked by target |
 //! | `Compose`, weights `w_i` | [`compose`] under a [`Rule`] |
 
@@ -16,6 +16,7 @@ mod export;
 mod merge;
 mod module;
 mod peft;
+mod scales;
 
 pub use bank::{Bank, BankTarget, ModuleInfo};
 pub use compose::{Rule, compose};

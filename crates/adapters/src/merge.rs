@@ -72,7 +72,7 @@ fn merge_tensor(module: &Module, base: &SafeTensors<'_>, name: &str) -> Result<M
         .and_then(|path| module.pairs.get_key_value(path));
     if let Some((path, pair)) = target {
         // The base's value joins the sum before it is rounded.
-        for_each_row(pair, module.scaling(), |o, row| {
+        for_each_row(pair, module.scales().scaling_at(path, pair.rank), |o, row| {
             let weights = &mut data[o * pair.d_in..][..pair.d_in];
             weights
                 .iter_mut()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::peft::{self, Matrix, TensorsError};
+use crate::scales::{self, Scales};
 use crate::{AdapterError, delta};
 
 /// One linear of the base that a LoRA can attach to.
@@ -45,11 +46,11 @@ impl BaseSpec {
 }
 
 /// The last segment of a path.
-fn leaf(path: &str) -> &str {
+pub(crate) fn leaf(path: &str) -> &str {
     path.rsplit_once('.').map_or(path, |(_, leaf)| leaf)
 }
 
-/// A module's matrices for one target. The update is `delta W = s B A`.
+/// A module's matrices for one target. The update is `delta W = s B A`; `s` is the module's to say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraPair {
     /// Rows of `a` and columns of `b`.
@@ -64,15 +65,18 @@ pub struct LoraPair {
     pub b: Vec<f32>,
 }
 
-/// One LoRA module: a pair per target, one rank, one scaling.
+/// One LoRA module: a pair per target. Most modules have one rank and one alpha; where targets differ, `rank` and
+/// `alpha` are those of most of them, and [`scaling_of`](Self::scaling_of) knows each one's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
     /// What the user calls it.
     pub name: String,
-    /// The rank `r` of every pair.
+    /// The rank `r` of the pairs, of most pairs if they differ.
     pub rank: usize,
-    /// LoRA's alpha; the scaling is `alpha / r`.
+    /// LoRA's alpha, the one of those pairs.
     pub alpha: f64,
+    /// Whether the scaling is `alpha / sqrt(r)` (PEFT's `use_rslora`) instead of `alpha / r`.
+    pub rslora: bool,
     /// The base it says it was trained on.
     pub base_model: Option<String>,
     /// The revision of that base.
@@ -81,6 +85,8 @@ pub struct Module {
     pub pairs: BTreeMap<String, LoraPair>,
     /// SHA-256 of the weight file it came from, in hexadecimal.
     pub sha256: Option<String>,
+    /// The alphas of the targets that do not have `alpha`, by path.
+    pub(crate) alphas: BTreeMap<String, f64>,
     /// Leaf names that select exactly `pairs` in the base; empty when that is not known.
     pub(crate) leaves: Vec<String>,
 }
@@ -101,16 +107,12 @@ impl Module {
         pairs: BTreeMap<String, LoraPair>,
         base: Option<&BaseSpec>,
     ) -> Result<Self, AdapterError> {
-        let checked = if rank == 0 || !alpha.is_finite() || alpha <= 0.0 {
-            Err(TensorsError::Scaling {
-                rank,
-                alpha: alpha.to_string(),
-            })
-        } else if pairs.is_empty() {
-            Err(TensorsError::NoTensors)
-        } else {
+        let checked = scales::check(rank, alpha, false).and_then(|()| {
+            if pairs.is_empty() {
+                return Err(TensorsError::NoTensors);
+            }
             pairs.iter().try_for_each(|(path, pair)| pair.check(path, rank, base))
-        };
+        });
         checked.map_err(|problem| AdapterError::Tensors {
             module: name.to_owned(),
             problem,
@@ -119,6 +121,8 @@ impl Module {
             name: name.to_owned(),
             rank,
             alpha,
+            rslora: false,
+            alphas: BTreeMap::new(),
             base_model: base.and_then(|base| base.id.clone()),
             base_revision: base.and_then(|base| base.revision.clone()),
             leaves: base.map_or_else(Vec::new, |base| base.leaves_of(&pairs)),
@@ -145,14 +149,37 @@ impl Module {
         peft::from_peft(name, config_json, weights, base)
     }
 
-    /// The factor `s = alpha / r` of the update `delta W = s B A`.
+    /// The factor `s` of the update `delta W = s B A`: `alpha / r`, or `alpha / sqrt(r)` under `rslora`. Where targets
+    /// differ it is that of most of them.
     pub fn scaling(&self) -> f64 {
-        self.alpha / self.rank as f64
+        self.scales().scaling()
+    }
+
+    /// The factor `s` of the target `path`; `None` if the module does not have that target.
+    pub fn scaling_of(&self, path: &str) -> Option<f64> {
+        self.pairs
+            .get(path)
+            .map(|pair| self.scales().scaling_at(path, pair.rank))
+    }
+
+    /// Targets whose rank or alpha is not [`rank`](Self::rank) or [`alpha`](Self::alpha).
+    pub fn exceptions(&self) -> usize {
+        let differs = |(path, pair): &(&String, &LoraPair)| pair.rank != self.rank || self.alphas.contains_key(*path);
+        self.pairs.iter().filter(differs).count()
+    }
+
+    pub(crate) fn scales(&self) -> Scales<'_> {
+        Scales {
+            rank: self.rank,
+            alpha: self.alpha,
+            rslora: self.rslora,
+            alphas: &self.alphas,
+        }
     }
 
     /// The update of the target `path`, `[d_out, d_in]` row-major; `None` if the module does not have that target.
     pub fn delta(&self, path: &str) -> Option<Vec<f32>> {
-        self.pairs.get(path).map(|pair| delta(pair, self.scaling()))
+        Some(delta(self.pairs.get(path)?, self.scaling_of(path)?))
     }
 }
 

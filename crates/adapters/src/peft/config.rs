@@ -7,20 +7,27 @@ use lorahub_weights::shown;
 use serde_json::Value;
 
 use super::ConfigError;
+use super::patterns::Patterns;
 use super::select::{Exclude, Layers, Selection, Targets, pattern};
 
 /// The largest `adapter_config.json` that is read.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
 
 /// The longest list of names that is read; the largest T5 has fewer than 1000 linears.
-const MAX_NAMES: usize = 4096;
+pub(super) const MAX_NAMES: usize = 4096;
 
 /// The parts of an adapter's configuration that say what its matrices mean.
 pub(super) struct Config {
-    /// The rank of every pair.
+    /// The rank of every pair that `ranks` has nothing for.
     pub(super) rank: usize,
-    /// The scaling's numerator.
+    /// The scaling's numerator for every pair that `alphas` has nothing for.
     pub(super) alpha: f64,
+    /// Whether the scaling is `alpha / sqrt(r)`.
+    pub(super) rslora: bool,
+    /// `rank_pattern`
+    pub(super) ranks: Patterns<usize>,
+    /// `alpha_pattern`; a pair's alpha does not follow its rank.
+    pub(super) alphas: Patterns<f64>,
     /// The base that the adapter names.
     pub(super) base_model: Option<String>,
     /// The base's revision that the adapter names.
@@ -49,7 +56,8 @@ const INERT: [&str; 14] = [
 ];
 
 /// Settings that [`parse`] reads, besides those of [`REFUSED`].
-const READ: [&str; 11] = [
+const READ: [&str; 14] = [
+    "alpha_pattern",
     "base_model_name_or_path",
     "bias",
     "exclude_modules",
@@ -59,19 +67,18 @@ const READ: [&str; 11] = [
     "lora_alpha",
     "peft_type",
     "r",
+    "rank_pattern",
     "revision",
     "target_modules",
+    "use_rslora",
 ];
 
 /// Makes an error from a setting's shown value.
 type Refusal = fn(String) -> ConfigError;
 
 /// Settings that must be off, with the error if they are not. In this order, so that the most telling comes first.
-const REFUSED: [(&str, Refusal); 19] = [
+const REFUSED: [(&str, Refusal); 16] = [
     ("use_dora", |_| ConfigError::Dora),
-    ("use_rslora", |_| ConfigError::RsLora),
-    ("rank_pattern", |found| ConfigError::RankPattern { found }),
-    ("alpha_pattern", |found| ConfigError::AlphaPattern { found }),
     ("modules_to_save", |found| ConfigError::ModulesToSave { found }),
     ("trainable_token_indices", |found| ConfigError::TrainableTokens {
         found,
@@ -92,7 +99,7 @@ const REFUSED: [(&str, Refusal); 19] = [
 ];
 
 /// Those of [`REFUSED`] that are true or false.
-const FLAGS: [&str; 5] = ["use_dora", "use_rslora", "fan_in_fan_out", "lora_bias", "use_qalora"];
+const FLAGS: [&str; 4] = ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"];
 
 /// Initialisations that leave the base as it is, besides true and false.
 const INITS: [&str; 4] = ["gaussian", "orthogonal", "eva", "mica"];
@@ -138,13 +145,28 @@ pub(super) fn parse(json: &[u8]) -> Result<Config, ConfigError> {
         });
     }
     fields.check_unknown()?;
+    let nested = fields.nested(json)?;
     Ok(Config {
         rank: fields.rank()?,
         alpha: fields.alpha()?,
+        rslora: fields.flag("use_rslora")?,
+        ranks: Patterns::new("rank_pattern", nested.rank_pattern, RANKS, whole)?,
+        alphas: Patterns::new("alpha_pattern", nested.alpha_pattern, ALPHAS, positive)?,
         base_model: fields.text("base_model_name_or_path")?.filter(|base| !base.is_empty()),
         base_revision: fields.text("revision")?.filter(|revision| !revision.is_empty()),
         selection: fields.selection()?,
     })
+}
+
+/// What `rank_pattern` and `alpha_pattern` may be.
+const RANKS: &str = "an object of whole numbers of at least 1";
+const ALPHAS: &str = "an object of positive numbers";
+
+/// The settings whose own keys may repeat too, which a JSON value would not show.
+#[derive(serde::Deserialize)]
+struct Nested {
+    rank_pattern: Option<Pairs<Value>>,
+    alpha_pattern: Option<Pairs<Value>>,
 }
 
 /// The configuration's keys and values, each key once.
@@ -237,11 +259,7 @@ impl Fields {
             key: "r",
             expected: EXPECTED,
         })?;
-        value
-            .as_u64()
-            .and_then(|rank| usize::try_from(rank).ok())
-            .filter(|&rank| rank > 0)
-            .ok_or_else(|| self.wrong("r", EXPECTED))
+        whole(value).ok_or_else(|| self.wrong("r", EXPECTED))
     }
 
     fn alpha(&self) -> Result<f64, ConfigError> {
@@ -250,10 +268,19 @@ impl Fields {
             key: "lora_alpha",
             expected: EXPECTED,
         })?;
-        value
-            .as_f64()
-            .filter(|alpha| alpha.is_finite() && *alpha > 0.0)
-            .ok_or_else(|| self.wrong("lora_alpha", EXPECTED))
+        positive(value).ok_or_else(|| self.wrong("lora_alpha", EXPECTED))
+    }
+
+    /// Reads the objects among the settings again, with their keys as they stand in the file.
+    fn nested(&self, json: &[u8]) -> Result<Nested, ConfigError> {
+        for (key, expected) in [("rank_pattern", RANKS), ("alpha_pattern", ALPHAS)] {
+            if self.get(key).is_some_and(|value| !value.is_object()) {
+                return Err(self.wrong(key, expected));
+            }
+        }
+        serde_json::from_slice(json).map_err(|e| ConfigError::Json {
+            reason: shown_reason(&e),
+        })
     }
 
     fn check_init(&self) -> Result<(), ConfigError> {
@@ -261,6 +288,7 @@ impl Fields {
             None | Some(Value::Bool(_)) => Ok(()),
             // PEFT compares some of these names without case.
             Some(Value::String(init)) if INITS.contains(&init.to_ascii_lowercase().as_str()) => Ok(()),
+            Some(Value::String(init)) if init.eq_ignore_ascii_case("loftq") => Err(ConfigError::LoftQ),
             Some(Value::String(init)) => Err(ConfigError::Init { found: shown(init) }),
             Some(_) => Err(self.wrong("init_lora_weights", "true, false or a name")),
         }
@@ -361,6 +389,19 @@ impl Fields {
         };
         Ok(Some(Layers { indexes, patterns }))
     }
+}
+
+/// A whole number of at least 1.
+fn whole(value: &Value) -> Option<usize> {
+    value
+        .as_u64()
+        .and_then(|number| usize::try_from(number).ok())
+        .filter(|&number| number > 0)
+}
+
+/// A finite number above 0.
+fn positive(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|number| number.is_finite() && *number > 0.0)
 }
 
 /// A list, or the text that stands in place of one.

@@ -59,30 +59,6 @@ pub enum ConfigError {
         /// The kind.
         found: String,
     },
-    /// Ranks that differ between targets.
-    #[error(
-        "rank_pattern is not empty ({found}), expected one rank for all targets; ranks that differ between targets \
-         are not yet supported: use an adapter trained without rank_pattern"
-    )]
-    RankPattern {
-        /// The pattern, cut.
-        found: String,
-    },
-    /// Alphas that differ between targets.
-    #[error(
-        "alpha_pattern is not empty ({found}), expected one alpha for all targets; alphas that differ between targets \
-         are not yet supported: use an adapter trained without alpha_pattern"
-    )]
-    AlphaPattern {
-        /// The pattern, cut.
-        found: String,
-    },
-    /// Scaling by the root of the rank.
-    #[error(
-        "use_rslora is true, expected false; rank-stabilised scaling is not yet supported: set use_rslora to false \
-         and multiply lora_alpha by the square root of r, which gives the same scaling"
-    )]
-    RsLora,
     /// Weight-decomposed LoRA.
     #[error(
         "use_dora is true, expected false; DoRA also rescales the base's weights, which a LoRA cannot do: use an \
@@ -197,6 +173,12 @@ pub enum ConfigError {
         /// The initialisation.
         found: String,
     },
+    /// An initialisation for a quantised base.
+    #[error(
+        "init_lora_weights is `loftq`, expected true; LoftQ's matrices belong to a base quantised with them: use an \
+         adapter trained on the base as published"
+    )]
+    LoftQ,
     /// Transposed base weights.
     #[error("fan_in_fan_out is true, expected false; T5's weights are [out, in]: set it to false")]
     FanInFanOut,
@@ -209,6 +191,19 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
         /// Names in the list.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// More expressions than can be matched in reasonable time.
+    #[error(
+        "`{key}` in adapter_config.json has {found} regular expressions, the limit is {limit}; name the linears by \
+         their leaves or whole paths"
+    )]
+    TooManyExpressions {
+        /// The key.
+        key: &'static str,
+        /// Expressions among its names.
         found: usize,
         /// The limit.
         limit: usize,
@@ -247,9 +242,6 @@ impl ConfigError {
             Self::Value { .. } => "config-value",
             Self::UnknownKey { .. } => "config-unknown-key",
             Self::PeftType { .. } => "config-peft-type",
-            Self::RankPattern { .. } => "config-rank-pattern",
-            Self::AlphaPattern { .. } => "config-alpha-pattern",
-            Self::RsLora => "config-rs-lora",
             Self::Dora => "config-dora",
             Self::ModulesToSave { .. } => "config-modules-to-save",
             Self::TrainableTokens { .. } => "config-trainable-tokens",
@@ -266,9 +258,11 @@ impl ConfigError {
             Self::Megatron { .. } => "config-megatron",
             Self::EnableLora { .. } => "config-enable-lora",
             Self::Init { .. } => "config-init",
+            Self::LoftQ => "config-loft-q",
             Self::FanInFanOut => "config-fan-in-fan-out",
             Self::NoTargets => "config-no-targets",
             Self::TooManyNames { .. } => "config-too-many-names",
+            Self::TooManyExpressions { .. } => "config-too-many-expressions",
             Self::Pattern { .. } => "config-pattern",
             Self::Layers { .. } => "config-layers",
         }

@@ -6,6 +6,7 @@ use lorahub_weights::{Limits, WeightFile, WeightsError, sha256_hex, shown};
 
 use super::keys::{self, Matrix};
 use super::{ConfigError, TensorsError, config};
+use crate::scales::{self, Common};
 use crate::{AdapterError, BaseSpec, LoraPair, Module};
 
 /// A fault, before the module's name is put to it.
@@ -57,19 +58,27 @@ fn import(name: &str, config_json: &[u8], weights: &[u8], base: Option<&BaseSpec
     if let Some(base) = base {
         check_base_name(&config, base)?;
     }
-    let mut pairs = BTreeMap::new();
-    for (path, (key_a, key_b)) in &keys {
-        let size = Size::of(path, base, &config)?;
-        pairs.insert(
-            (*path).to_owned(),
-            read_pair(&file, &config, path, (key_a, key_b), size)?,
-        );
+    let mut sizes = BTreeMap::new();
+    for path in keys.keys() {
+        sizes.insert(*path, Size::of(path, base, &config)?);
     }
     check_selection(&config, &keys, base)?;
+    let ranks = config.ranks.values(keys.keys().copied())?;
+    let alphas = config.alphas.values(keys.keys().copied())?;
+    let alpha_of = |path: &str| alphas.get(path).copied().unwrap_or(config.alpha);
+    let mut pairs = BTreeMap::new();
+    for (path, size) in sizes {
+        let rank = ranks.get(path).copied().unwrap_or(config.rank);
+        scales::check(rank, alpha_of(path), config.rslora)?;
+        pairs.insert(path.to_owned(), read_pair(&file, rank, path, keys[path], size)?);
+    }
+    let Common { rank, alpha, alphas } = Common::of(&pairs, |path, _| alpha_of(path));
     Ok(Module {
         name: name.to_owned(),
-        rank: config.rank,
-        alpha: config.alpha,
+        rank,
+        alpha,
+        rslora: config.rslora,
+        alphas,
         leaves: base.map_or_else(Vec::new, |base| base.leaves_of(&pairs)),
         base_model: config.base_model,
         base_revision: config.base_revision,
@@ -150,6 +159,9 @@ struct Size {
 impl Size {
     fn of(path: &str, base: Option<&BaseSpec>, config: &config::Config) -> Result<Self, TensorsError> {
         let base_name = config.base_model.as_deref().map(shown);
+        if path == keys::HEAD {
+            return Err(TensorsError::Head);
+        }
         if !keys::is_t5_linear(path) {
             return Err(TensorsError::NotT5 { path: shown(path) });
         }
@@ -175,12 +187,11 @@ impl Size {
 
 fn read_pair(
     file: &WeightFile<'_>,
-    config: &config::Config,
+    rank: usize,
     path: &str,
     (key_a, key_b): (&str, &str),
     size: Size,
 ) -> Result<LoraPair, Problem> {
-    let rank = config.rank;
     let [rank_a, d_in] = matrix_shape(file, key_a)?;
     let [d_out, rank_b] = matrix_shape(file, key_b)?;
     let wrong_rank = |matrix: Matrix, expected, found| TensorsError::Rank {

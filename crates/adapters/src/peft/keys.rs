@@ -68,6 +68,8 @@ pub(super) fn parse(key: &str) -> Result<Key<'_>, TensorsError> {
         return Err(match segments.as_slice() {
             [.., "base_layer", "weight"] => TensorsError::BaseLayer { key: shown_key() },
             [.., "bias"] => TensorsError::Bias { key: shown_key() },
+            // PEFT saves embeddings that it finds among the targets, or of another size than the base's.
+            [.., "shared" | "embed_tokens", "weight"] => TensorsError::SavedEmbedding { key: shown_key() },
             // PEFT drops the adapter name and the wrapper's name when it saves `modules_to_save`.
             [.., "weight"] => TensorsError::SavedModule { key: shown_key() },
             _ => TensorsError::UnknownKey { key: shown_key() },
@@ -84,6 +86,9 @@ pub(super) fn parse(key: &str) -> Result<Key<'_>, TensorsError> {
         _ => Err(TensorsError::UnknownKey { key: shown_key() }),
     }
 }
+
+/// The head's name, which is a linear too but has no place in a composition.
+pub(super) const HEAD: &str = "lm_head";
 
 /// Whether `path` is a linear of some T5 that a LoRA can attach to.
 pub(super) fn is_t5_linear(path: &str) -> bool {

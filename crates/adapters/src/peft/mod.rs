@@ -8,6 +8,7 @@ mod config;
 mod config_error;
 mod import;
 mod keys;
+mod patterns;
 mod select;
 mod tensors_error;
 

@@ -90,8 +90,13 @@ const PATTERN_BYTES: usize = 1 << 16;
 
 /// Compiles `full`, which was made from the text `given` of the setting `key`.
 pub(super) fn pattern(key: &'static str, given: &str, full: &str) -> Result<Regex, ConfigError> {
+    pattern_within(PATTERN_BYTES, key, given, full)
+}
+
+/// [`pattern`] of a given size.
+pub(super) fn pattern_within(bytes: usize, key: &'static str, given: &str, full: &str) -> Result<Regex, ConfigError> {
     RegexBuilder::new(full)
-        .size_limit(PATTERN_BYTES)
+        .size_limit(bytes)
         .build()
         .map_err(|error| ConfigError::Pattern {
             key,

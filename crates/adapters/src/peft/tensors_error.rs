@@ -52,6 +52,15 @@ pub enum TensorsError {
         /// The tensor.
         key: String,
     },
+    /// An embedding saved beside the LoRA.
+    #[error(
+        "tensor `{key}` is a whole embedding, expected only lora_A and lora_B; if it was not trained, save the adapter \
+         again with save_pretrained(..., save_embedding_layers=False)"
+    )]
+    SavedEmbedding {
+        /// The tensor.
+        key: String,
+    },
     /// Another tensor that has no place in a LoRA.
     #[error(
         "tensor `{key}` is not known, expected names such as \
@@ -112,10 +121,10 @@ pub enum TensorsError {
         /// Its shape.
         found: Vec<usize>,
     },
-    /// A rank that is not the configuration's.
+    /// A rank that is not the configuration's, `rank_pattern` included.
     #[error(
-        "{matrix} of `{path}` has shape {found:?}, but r is {rank} in adapter_config.json, expected {expected:?}; take \
-         the configuration that was saved with these tensors"
+        "{matrix} of `{path}` has shape {found:?}, but r is {rank} for it in adapter_config.json, expected \
+         {expected:?}; take the configuration that was saved with these tensors"
     )]
     Rank {
         /// `lora_A` or `lora_B`.
@@ -147,6 +156,12 @@ pub enum TensorsError {
         /// The base the adapter names, if it does.
         base: Option<String>,
     },
+    /// A LoRA on the head.
+    #[error(
+        "`lm_head` has a LoRA, expected only linears of the encoder's and decoder's blocks; the head is not composed \
+         here: use an adapter trained without lm_head among its target_modules"
+    )]
+    Head,
     /// A target that is no linear of any T5.
     #[error(
         "`{path}` is not a linear of T5, expected names such as `encoder.block.0.layer.0.SelfAttention.q`; use an \
@@ -199,6 +214,30 @@ pub enum TensorsError {
         /// The name.
         name: String,
     },
+    /// A target for which `rank_pattern` or `alpha_pattern` has two values.
+    #[error(
+        "{setting} has {entries}, and both mean `{path}`, expected one value; PEFT takes the first that it meets, and \
+         saves them in another order: remove the one that was not meant"
+    )]
+    AmbiguousPattern {
+        /// The setting.
+        setting: &'static str,
+        /// The target.
+        path: String,
+        /// The two keys with their values.
+        entries: String,
+    },
+    /// A key of `rank_pattern` or `alpha_pattern` that means none of the targets.
+    #[error(
+        "{setting} has `{name}`, but no target is meant by it, expected at least one; PEFT passes over it: correct the \
+         name, or remove it"
+    )]
+    UnmatchedPattern {
+        /// The setting.
+        setting: &'static str,
+        /// The key.
+        name: String,
+    },
     /// Another base by name.
     #[error(
         "the adapter was trained on `{found}`, but the base is `{expected}`; use that base, or override the check if \
@@ -243,14 +282,15 @@ pub enum TensorsError {
         /// The index of the first such value.
         index: usize,
     },
-    /// A module made in code with a rank or alpha that scales nothing.
+    /// A rank and an alpha that give no scaling in f32.
     #[error(
-        "rank {rank} and alpha {alpha} give no scaling, expected a rank of at least 1 and a positive alpha; correct them"
+        "rank {rank} and alpha {alpha} give no usable scaling, expected a rank of at least 1 and an alpha above 0 that \
+         f32 can hold; correct them"
     )]
     Scaling {
-        /// The rank given.
+        /// The rank.
         rank: usize,
-        /// The alpha given, as text.
+        /// The alpha, as text.
         alpha: String,
     },
 }
@@ -266,6 +306,7 @@ impl TensorsError {
             Self::Bias { .. } => "tensors-bias",
             Self::BaseLayer { .. } => "tensors-base-layer",
             Self::SavedModule { .. } => "tensors-saved-module",
+            Self::SavedEmbedding { .. } => "tensors-saved-embedding",
             Self::UnknownKey { .. } => "tensors-unknown-key",
             Self::AdapterName { .. } => "tensors-adapter-name",
             Self::MixedPrefix { .. } => "tensors-mixed-prefix",
@@ -274,11 +315,14 @@ impl TensorsError {
             Self::NotMatrix { .. } => "tensors-not-matrix",
             Self::Rank { .. } => "tensors-rank",
             Self::BaseShape { .. } => "tensors-base-shape",
+            Self::Head => "tensors-head",
             Self::NotT5 { .. } => "tensors-not-t5",
             Self::NotInBase { .. } => "tensors-not-in-base",
             Self::MissingTargets { .. } => "tensors-missing-targets",
             Self::ExtraTargets { .. } => "tensors-extra-targets",
             Self::UnmatchedTarget { .. } => "tensors-unmatched-target",
+            Self::AmbiguousPattern { .. } => "tensors-ambiguous-pattern",
+            Self::UnmatchedPattern { .. } => "tensors-unmatched-pattern",
             Self::BaseId { .. } => "tensors-base-id",
             Self::BaseRevision { .. } => "tensors-base-revision",
             Self::Length { .. } => "tensors-length",
