@@ -66,10 +66,12 @@ pub(super) fn parse(key: &str) -> Result<Key<'_>, TensorsError> {
         (Matrix::B, (path, rest))
     } else {
         return Err(match segments.as_slice() {
+            // Where the head is a target, PEFT saves its whole weight too.
+            [HEAD, "base_layer", "weight"] => TensorsError::Head,
             [.., "base_layer", "weight"] => TensorsError::BaseLayer { key: shown_key() },
             [.., "bias"] => TensorsError::Bias { key: shown_key() },
-            // PEFT saves embeddings that it finds among the targets, or of another size than the base's.
-            [.., "shared" | "embed_tokens", "weight"] => TensorsError::SavedEmbedding { key: shown_key() },
+            // PEFT saves these on demand, and if the vocabulary is not the base's.
+            [.., "shared" | "embed_tokens" | HEAD, "weight"] => TensorsError::SavedEmbedding { key: shown_key() },
             // PEFT drops the adapter name and the wrapper's name when it saves `modules_to_save`.
             [.., "weight"] => TensorsError::SavedModule { key: shown_key() },
             _ => TensorsError::UnknownKey { key: shown_key() },

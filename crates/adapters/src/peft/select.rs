@@ -57,9 +57,9 @@ impl Selection {
             }
     }
 
-    /// The names among `target_modules` that belong to none of `paths`.
+    /// A name among `target_modules` that belongs to none of `paths`. An exclusion may leave a name without any.
     pub(super) fn unmatched<'a>(&self, paths: impl Iterator<Item = &'a str> + Clone) -> Option<&str> {
-        let Targets::Names(names) = &self.targets else {
+        let (Targets::Names(names), Exclude::Nothing) = (&self.targets, &self.exclude) else {
             return None;
         };
         names

@@ -52,10 +52,10 @@ pub enum TensorsError {
         /// The tensor.
         key: String,
     },
-    /// An embedding saved beside the LoRA.
+    /// An embedding or the head saved beside the LoRA.
     #[error(
-        "tensor `{key}` is a whole embedding, expected only lora_A and lora_B; if it was not trained, save the adapter \
-         again with save_pretrained(..., save_embedding_layers=False)"
+        "tensor `{key}` is a whole embedding or head, expected only lora_A and lora_B; if it was not trained, save the \
+         adapter again with save_pretrained(..., save_embedding_layers=False)"
     )]
     SavedEmbedding {
         /// The tensor.
