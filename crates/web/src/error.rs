@@ -2,6 +2,7 @@
 
 use lorahub_adapters::AdapterError;
 use lorahub_composer::ComposerError;
+use lorahub_hub::HubError;
 use lorahub_optim::OptimError;
 use lorahub_t5::T5Error;
 use wasm_bindgen::{JsCast as _, JsValue};
@@ -57,6 +58,12 @@ impl From<T5Error> for Failure {
 
 impl From<AdapterError> for Failure {
     fn from(error: AdapterError) -> Self {
+        Self::from_error(error.code(), &error)
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
         Self::from_error(error.code(), &error)
     }
 }

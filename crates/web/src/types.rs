@@ -104,6 +104,68 @@ export interface Candidate { weights: number[]; loss: number; objective: number 
 
 export type Phase = "singles" | "pass" | "search";
 
+/** Models and modules, as the manifest's JSON has them. */
+export interface Manifest {
+  bases: ManifestBase[];
+  modules: ManifestModule[];
+  /** Absent: none. */
+  sets?: { name: string; modules: string[]; description?: string }[];
+}
+export interface ManifestFile { path: string; size?: number; sha256?: string }
+export interface ManifestBase {
+  id: string;
+  repository: string;
+  commit?: string;
+  files: ManifestFile[];
+  licence?: string;
+  description?: string;
+}
+export interface ManifestModule {
+  name: string;
+  /** The base it was trained on. */
+  base: string;
+  repository: string;
+  commit?: string;
+  files: ManifestFile[];
+  rule?: Rule;
+  task?: string;
+  tags?: string[];
+  licence?: string;
+  description?: string;
+}
+
+/** A base or module that was downloaded. */
+export interface Downloaded {
+  kind: "base" | "module";
+  name: string;
+  repository: string;
+  commit: string;
+  base?: string;
+  rule?: Rule;
+  licence?: string;
+  files: { path: string; sha256: string; size: number }[];
+  bytes: number;
+  /** Whether all its files are still there: a browser may clear them. */
+  whole: boolean;
+}
+
+/** What a download is doing, and with which file of which base or module. */
+export type DownloadProgress = {
+  name: string;
+  path: string;
+  /** From 0, of `files`. */
+  index: number;
+  files: number;
+} & (
+  | { state: "kept"; bytes: number }
+  | { state: "checking"; done: number; total: number }
+  | { state: "fetching"; done: number; total: number | null; per_second: number | null; seconds_left: number | null }
+  | { state: "waiting"; reason: "network" | "stalled" | "busy" | "server" | "expired" | "reply" | "hash"; attempt: number; seconds: number }
+  | { state: "whole" }
+  | { state: "verifying"; done: number; total: number }
+  | { state: "done"; bytes: number; fetched: number }
+);
+
 /** One evaluated candidate; `evaluation` counts from 1, `null` is an overflow. */
 export interface HistoryPoint { evaluation: number; phase: Phase; loss: number | null; objective: number | null }
 
