@@ -4,6 +4,7 @@
 //! `tests/golden/PROVENANCE.md` says how the numbers were made and why the tolerances are what they are. The GPU's tests
 //! (`crates/webgpu/tests/golden`) make the same checks.
 
+mod adapters;
 mod checks;
 mod family;
 
