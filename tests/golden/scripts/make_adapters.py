@@ -327,7 +327,7 @@ class Cases:
             self.noise = max(self.noise, noise)
             array = f"{name}/{inputs}x{targets}"
             self.arrays[array] = value
-            self.logits.append({field: name, "input_ids": ids, "target_ids": labels, "array": array, "max_abs": largest})
+            self.logits.append({field: name, "id": f"{inputs}x{targets}", "input_ids": ids, "target_ids": labels, "array": array, "max_abs": largest})
 
     def distance(self, field: str, name: str, model) -> float:
         """How far a mistaken model is from these logits, in tolerances; the case that shows it best."""
