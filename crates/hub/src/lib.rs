@@ -31,7 +31,7 @@ mod tensors;
 
 pub use api::{RemoteFile, files_of, files_url, revision_of, revision_url};
 pub use catalogue::{Catalogue, Kept, KeptFile, Kind};
-pub use digest::{Hasher, Sha256};
+pub use digest::{GitBlob, Hasher, Sha256};
 pub use download::{Cancel, Downloader, Options, Progress, Reason, Wanted};
 pub use error::{HubError, ManifestError};
 pub use fetch::{Body, Clock, Fetch, FetchError, Request, Response};

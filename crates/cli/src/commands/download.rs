@@ -179,12 +179,16 @@ impl Work<'_> {
             .get(entry.kind(), entry.name())
             .cloned();
         let before = before.filter(|kept| kept.repository == *entry.repository() && kept.commit == commit);
-        let entry = self.completed(entry, &commit, before.as_ref()).await?;
+        let (entry, remote) = self.completed(entry, &commit, before.as_ref()).await?;
         let sources = entry.sources(&commit).map_err(HubError::from)?;
         let count = sources.len();
         let mut files = Vec::new();
         for (number, (source, file)) in sources.into_iter().enumerate() {
             let mut wanted = Wanted::new(source, file);
+            wanted.blob = remote
+                .iter()
+                .find(|remote| remote.path == file.path)
+                .and_then(|remote| remote.blob);
             if let Some(stored) = before.as_ref().and_then(|kept| kept.file(&file.path)) {
                 // A commit never changes: what its file was once, it is for ever.
                 wanted.sha256.get_or_insert(stored.sha256);
@@ -275,8 +279,13 @@ impl Work<'_> {
         }
     }
 
-    /// The entry with the sizes and hashes that the hub tells, unless all of it is known, or is here.
-    async fn completed(&self, entry: Entry, commit: &Commit, before: Option<&Kept>) -> Result<Entry, CliError> {
+    /// The entry with the sizes and hashes that the hub tells, and its list; unless all of it is known, or is here.
+    async fn completed(
+        &self,
+        entry: Entry,
+        commit: &Commit,
+        before: Option<&Kept>,
+    ) -> Result<(Entry, Vec<RemoteFile>), CliError> {
         let known = entry
             .files()
             .iter()
@@ -289,7 +298,7 @@ impl Work<'_> {
             None => false,
         };
         if known || here {
-            return Ok(entry);
+            return Ok((entry, Vec::new()));
         }
         let remote = match self.patient.files_of(entry.repository(), commit, &self.cancel).await {
             Ok(remote) => remote,
@@ -299,20 +308,20 @@ impl Work<'_> {
                 say(&format!(
                     "{name}: no list of its files ({error}); hashes not known are taken from what comes"
                 ));
-                return Ok(entry);
+                return Ok((entry, Vec::new()));
             }
             Err(error) => return Err(error.into()),
         };
         let refreshed = entry.refreshed(commit, &remote).map_err(HubError::from)?;
         if refreshed.changed.is_empty() {
-            return Ok(refreshed.entry);
+            return Ok((refreshed.entry, remote));
         }
         warn(&format!(
             "{}: the hub says another size or hash of {} than the manifest, which is believed",
             entry.name(),
             refreshed.changed.join(", ")
         ));
-        Ok(entry)
+        Ok((entry, Vec::new()))
     }
 
     /// Shows how far a file is.

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use progress::{Progress, Reason};
 
 use crate::{
-    Chunks, Clock, Commit, Fetch, FileEntry, Hub, HubError, Key, Repository, Sha256, Source, Store, Stored, api,
+    Chunks, Clock, Commit, Fetch, FileEntry, GitBlob, Hub, HubError, Key, Repository, Sha256, Source, Store, Stored,
+    api,
 };
 use attempts::{Attempts, Stop};
 use run::Run;
@@ -35,6 +36,8 @@ pub struct Wanted {
     pub sha256: Option<Sha256>,
     /// The hashes of its parts.
     pub chunks: Option<Chunks>,
+    /// What git calls its content; looked at where its hash is not known.
+    pub blob: Option<GitBlob>,
 }
 
 impl Wanted {
@@ -45,6 +48,7 @@ impl Wanted {
             size: entry.size,
             sha256: entry.sha256,
             chunks: entry.chunks.clone(),
+            blob: None,
         }
     }
 }
