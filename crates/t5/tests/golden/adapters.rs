@@ -1,40 +1,41 @@
-//! Adapters that PEFT wrote in many configurations (`tests/golden/adapters`), on the CPU: alone, composed, and exported.
+//! What must hold on any device of the adapters that PEFT wrote in many configurations (`tests/golden/adapters`): alone,
+//! composed, and exported.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use lorahub_adapters::{Bank, Module, Provenance, Rule, compose, export};
-use lorahub_t5::Model;
-use lorahub_tensor::Cpu;
+use lorahub_t5::{Model, Modules};
+use lorahub_tensor::Backend;
 use lorahub_weights::{Limits, SafeTensors};
 use pollster::block_on;
 use serde_json::{Value, from_value};
 
+use crate::checks::Tolerance;
 use crate::family::{golden_folder, load_model, read};
-
-/// The numbers of an adapter's file are the same in f32, whatever their format, and PEFT computes with them in f32. So
-/// only the order of sums differs.
-const TOLERANCE: f32 = 1e-4;
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
-/// The adapters with the base they are for.
-struct Adapters {
+/// The adapters with the base they are for, on a device. The numbers of an adapter's file are the same in f32, whatever
+/// their format, and PEFT computes with them in f32: the device's own tolerance holds for all.
+struct Adapters<B: Backend> {
     folder: PathBuf,
-    model: Rc<Model<Cpu>>,
+    model: Rc<Model<B>>,
+    tolerance: Tolerance,
     cases: Value,
     arrays: Vec<u8>,
 }
 
-impl Adapters {
-    fn load() -> Self {
+impl<B: Backend> Adapters<B> {
+    fn load(backend: &Rc<B>, tolerance: Tolerance) -> Self {
         let folder = golden_folder().join("adapters");
         let cases: Value = serde_json::from_slice(&read(&folder.join("cases.json"))).unwrap();
         let base = golden_folder().join("models").join(text(&cases["model"]));
         Self {
-            model: load_model(&Rc::new(Cpu::new()), &base),
+            model: load_model(backend, &base),
+            tolerance,
             arrays: read(&folder.join("arrays.safetensors")),
             folder,
             cases,
@@ -86,7 +87,7 @@ impl Adapters {
             let largest = expected.iter().fold(1f32, |max, value| max.max(value.abs()));
             for (a, b) in found.iter().zip(&expected) {
                 // A NaN must not pass for a small difference.
-                let distance = (a - b).abs() / (TOLERANCE * largest);
+                let distance = (a - b).abs() / (self.tolerance.logits * largest);
                 worst = if distance.is_nan() {
                     f32::INFINITY
                 } else {
@@ -98,9 +99,8 @@ impl Adapters {
     }
 }
 
-#[test]
-fn every_adapter_gives_what_peft_gives_under_either_rule() {
-    let all = Adapters::load();
+pub(crate) fn every_adapter_gives_what_peft_gives_under_either_rule<B: Backend>(backend: &Rc<B>, tolerance: Tolerance) {
+    let all = Adapters::load(backend, tolerance);
     let adapters = all.list("adapters");
     assert!(adapters.len() >= 12, "only {} adapters", adapters.len());
     for adapter in adapters {
@@ -114,9 +114,8 @@ fn every_adapter_gives_what_peft_gives_under_either_rule() {
 }
 
 /// On the device from the bank, and as one module that was exported and imported again.
-#[test]
-fn compositions_of_unequal_adapters_give_what_peft_gives() {
-    let all = Adapters::load();
+pub(crate) fn compositions_of_unequal_adapters_give_what_peft_gives<B: Backend>(backend: &Rc<B>, tolerance: Tolerance) {
+    let all = Adapters::load(backend, tolerance);
     let spec = all.model.base_spec();
     let (mut unequal_ranks, mut folded) = (0, 0);
     for composition in all.list("compositions") {
@@ -140,11 +139,64 @@ fn compositions_of_unequal_adapters_give_what_peft_gives() {
     assert!(unequal_ranks >= 3 && folded >= 3, "{unequal_ranks} {folded}");
 }
 
+/// In a generation with others, and with all inputs as shots of one batch, a composition loses what PEFT's logits say.
+pub(crate) fn a_generation_of_unequal_adapters_loses_what_peft_loses<B: Backend>(
+    backend: &Rc<B>,
+    tolerance: Tolerance,
+) {
+    let all = Adapters::load(backend, tolerance);
+    let arrays = SafeTensors::parse(&all.arrays, &Limits::BASE).unwrap();
+    for composition in all.list("compositions") {
+        let id = text(&composition["id"]);
+        let rule: Rule = text(&composition["rule"]).parse().unwrap();
+        let weights: Vec<f64> = from_value(composition["weights"].clone()).unwrap();
+        let names: Vec<String> = from_value(composition["adapters"].clone()).unwrap();
+        let cases = all.logits("composition", id);
+        let ids = |field: &str| -> Vec<Vec<u32>> {
+            let of_case = |case: &&Value| from_value(case[field].clone()).unwrap();
+            cases.iter().map(of_case).collect()
+        };
+        let (inputs, targets) = (ids("input_ids"), ids("target_ids"));
+        let t5 = all.model.t5();
+        let modules = Modules::upload(t5, &all.bank(&names, rule)).unwrap();
+        let batch = t5.prepare(&inputs, &targets).unwrap();
+        let (none, other) = (vec![0.0; weights.len()], vec![0.6; weights.len()]);
+        let found = block_on(modules.nll(t5, &batch, &[&other, &weights, &none, &weights])).unwrap();
+        assert_eq!(found[1], found[3], "{id}: one candidate twice");
+        for (shot, (case, target)) in cases.iter().zip(&targets).enumerate() {
+            let logits = arrays.f32(text(&case["array"])).unwrap();
+            let expected = nll(&logits, target);
+            for (candidate, same) in [(0, false), (1, true), (2, false)] {
+                let distance = (f64::from(found[candidate][shot]) - expected).abs();
+                let allowed = tolerance.losses * expected.abs().max(1.0);
+                assert_eq!(
+                    distance <= allowed,
+                    same,
+                    "{id} {candidate} {shot}: {distance}, allowed {allowed}"
+                );
+            }
+        }
+    }
+}
+
+/// `-log softmax` of the targets, summed.
+fn nll(logits: &[f32], targets: &[u32]) -> f64 {
+    let of_row = |(row, &target): (&[f32], &u32)| {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|&value| f64::from(value - largest).exp()).sum();
+        sum.ln() - f64::from(row[target as usize] - largest)
+    };
+    logits
+        .chunks(logits.len() / targets.len())
+        .zip(targets)
+        .map(of_row)
+        .sum()
+}
+
 /// The checks above would see a wrong scaling: each setting that scales, ignored, moves the logits by many tolerances,
 /// and so does an alpha that is off by a hundredth.
-#[test]
-fn a_wrong_scaling_is_noticed() {
-    let all = Adapters::load();
+pub(crate) fn a_wrong_scaling_is_noticed<B: Backend>(backend: &Rc<B>, tolerance: Tolerance) {
+    let all = Adapters::load(backend, tolerance);
     let mut ignored = 0;
     for adapter in all.list("adapters") {
         let name = text(&adapter["name"]);

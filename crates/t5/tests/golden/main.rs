@@ -61,6 +61,26 @@ fn exports_give_what_peft_gives() {
     checks::exports_give_what_peft_gives(&cpu(), F32);
 }
 
+#[test]
+fn every_adapter_gives_what_peft_gives_under_either_rule() {
+    adapters::every_adapter_gives_what_peft_gives_under_either_rule(&cpu(), F32);
+}
+
+#[test]
+fn compositions_of_unequal_adapters_give_what_peft_gives() {
+    adapters::compositions_of_unequal_adapters_give_what_peft_gives(&cpu(), F32);
+}
+
+#[test]
+fn a_generation_of_unequal_adapters_loses_what_peft_loses() {
+    adapters::a_generation_of_unequal_adapters_loses_what_peft_loses(&cpu(), F32);
+}
+
+#[test]
+fn a_wrong_scaling_is_noticed() {
+    adapters::a_wrong_scaling_is_noticed(&cpu(), F32);
+}
+
 /// Composing the modules anew gives the matrices that were exported, to the bit.
 #[test]
 fn composing_again_gives_the_exported_matrices() {
