@@ -82,6 +82,34 @@ fn every_target_has_the_rank_and_scaling_that_peft_gives_it() {
     );
 }
 
+/// A key of `rank_pattern` or `alpha_pattern` means the linears that PEFT means by it.
+#[test]
+fn keys_of_patterns_mean_what_they_mean_in_peft() {
+    let (base, cases) = (base(), cases());
+    let (config, weights) = files(&golden().join("adapters/imported/all-r1-bf16"));
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    let (mut read, mut meaningless) = (0, 0);
+    for pattern in cases["patterns"].as_array().expect("a list") {
+        let (key, means) = (pattern["key"].as_str().expect("a key"), &pattern["means"]);
+        let mut config = config.clone();
+        config["alpha_pattern"] = json!({key: 50});
+        match Module::from_peft("mine", config.to_string().as_bytes(), &weights, Some(&base)) {
+            Ok(module) => {
+                let has_50 = |path: &&String| module.scaling_of(path) == Some(50.0);
+                let found: Vec<_> = module.pairs.keys().filter(has_50).collect();
+                assert_eq!(json!(found), *means, "{key}");
+                read += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.code(), "tensors-unmatched-pattern", "{key}: {error}");
+                assert_eq!(*means, json!([]), "{key}");
+                meaningless += 1;
+            }
+        }
+    }
+    assert!(read > 20 && meaningless > 5, "{read} {meaningless}");
+}
+
 /// Exporting what was imported keeps every value, rank and scaling, in whichever way the file spells them.
 #[test]
 fn what_was_imported_is_exported_and_imported_again() {

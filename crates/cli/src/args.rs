@@ -6,8 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lorahub_adapters::Rule;
 use lorahub_composer::{ComposerError, ObjectiveName};
 use lorahub_devices::DeviceChoice;
+use lorahub_hub::{HubError, Kind, public_manifest};
 
 use crate::error::CliError;
+use crate::hub::args::{DownloadArgs, KeptArgs, ManifestArgs};
+use crate::hub::{Place, StoreArgs, catalogue, download_command};
 
 /// Adapts Flan-T5 to a new task from a few examples, by composing LoRA modules.
 #[derive(Debug, Parser)]
@@ -32,6 +35,12 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Says what a folder or file is, and whether it fits a base.
     Inspect(InspectArgs),
+    /// Downloads bases and modules from a hub, verified; goes on where it was stopped.
+    Download(DownloadArgs),
+    /// Prints the manifest: what can be downloaded, and what is known of it.
+    Manifest(ManifestArgs),
+    /// Lists, verifies or deletes what was downloaded.
+    Store(KeptArgs),
 }
 
 /// What computes.
@@ -58,9 +67,12 @@ impl From<BackendName> for DeviceChoice {
 /// The base model and the device.
 #[derive(Debug, Args)]
 pub(crate) struct BaseArgs {
-    /// Folder of the base model: config.json, tokenizer.json and model.safetensors, as Hugging Face has them.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the base model: config.json, tokenizer.json and model.safetensors, as Hugging Face has them; or the
+    /// name of a downloaded one.
+    #[arg(long, value_name = "DIR-or-NAME")]
     pub(crate) base: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// What computes. The default gives the same losses on every machine of a kind; the others depend on the GPU.
     #[arg(long, value_enum, default_value = "cpu")]
     pub(crate) backend: BackendName,
@@ -69,9 +81,12 @@ pub(crate) struct BaseArgs {
 /// Modules and the rule that composes them.
 #[derive(Debug, Args)]
 pub(crate) struct ModuleArgs {
-    /// Folders of LoRA modules in PEFT's layout, in the weights' order.
-    #[arg(long = "module", value_name = "DIR", num_args = 1..)]
+    /// Folders of LoRA modules in PEFT's layout, or names of downloaded ones, in the weights' order.
+    #[arg(long = "module", value_name = "DIR-or-NAME", num_args = 1..)]
     pub(crate) modules: Vec<PathBuf>,
+    /// The modules of a set of the manifest, such as seed-42, in its order, after those of --module.
+    #[arg(long, value_name = "SET")]
+    pub(crate) set: Option<String>,
     /// How modules are composed: `reference` is the paper's, `exact` adds up their updates. The default is that of the
     /// family.json beside the modules, and `reference` without one.
     #[arg(long, value_name = "reference|exact")]
@@ -221,29 +236,94 @@ pub(crate) struct ExportArgs {
 /// `lorahub inspect`
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A base, an adapter, a family, or a JSON Lines file.
-    #[arg(value_name = "PATH")]
+    /// A base, an adapter, a family, or a JSON Lines file; or the name of a downloaded base or module.
+    #[arg(value_name = "PATH-or-NAME")]
     pub(crate) path: PathBuf,
     /// The base that it should fit.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR-or-NAME")]
     pub(crate) base: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// Prints one JSON object instead of a summary.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
+impl BaseArgs {
+    /// Where the base is.
+    ///
+    /// # Errors
+    /// Those of [`Place::find`].
+    pub(crate) fn place(&self) -> Result<Place, CliError> {
+        Place::find(Kind::Base, &self.base, &self.store)
+    }
+}
+
+/// The modules of the command line, found.
+#[derive(Debug)]
+pub(crate) struct Modules {
+    /// Where they are, in the weights' order.
+    pub(crate) places: Vec<Place>,
+    /// The rule that was asked for.
+    pub(crate) rule: Option<Rule>,
+}
+
 impl ModuleArgs {
-    /// At least one module.
+    /// Finds the modules.
+    ///
+    /// # Errors
+    /// Those of [`Place::find`], and [`CliError::NotListed`] for a set that nobody knows.
+    pub(crate) fn find(&self, store: &StoreArgs) -> Result<Modules, CliError> {
+        let place = |given: &PathBuf| Place::find(Kind::Module, given, store);
+        let mut places = self.modules.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        if let Some(set) = &self.set {
+            places.extend(find_set(set, store)?);
+        }
+        let rule = self.rule;
+        Ok(Modules { places, rule })
+    }
+}
+
+/// The modules of a set, as it was when it was downloaded. Where some are not here, one command downloads all.
+fn find_set(name: &str, store: &StoreArgs) -> Result<Vec<Place>, CliError> {
+    let mut sets = public_manifest().map_err(HubError::from)?.sets;
+    if let Some(opened) = store.find()?
+        && let Some(kept) = catalogue(&opened)?.set(name)
+    {
+        sets.insert(0, kept.clone());
+    }
+    let Some(set) = sets.iter().find(|set| set.name == name) else {
+        let similar: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
+        return Err(CliError::NotListed {
+            what: "set",
+            name: name.to_owned(),
+            similar: similar.join("`, `"),
+        });
+    };
+    let find = |module: &String| match Place::named(Kind::Module, module, store) {
+        Ok(Some(place)) => Ok(place),
+        Ok(None) | Err(CliError::NotDownloaded { .. }) => Err(CliError::NotDownloaded {
+            kind: Kind::Module,
+            name: module.clone(),
+            command: download_command(&["--set", name], store),
+        }),
+        Err(error) => Err(error),
+    };
+    set.modules.iter().map(find).collect()
+}
+
+impl Modules {
+    /// Fails unless there is at least one module.
     ///
     /// # Errors
     /// [`CliError::Usage`] if there is none.
-    pub(crate) fn required(&self) -> Result<&[PathBuf], CliError> {
-        if self.modules.is_empty() {
+    pub(crate) fn required(&self) -> Result<(), CliError> {
+        if self.places.is_empty() {
             return Err(CliError::Usage(
                 "no modules given; name at least one with --module DIR".to_owned(),
             ));
         }
-        Ok(&self.modules)
+        Ok(())
     }
 
     /// The weights of these modules; none without modules.
@@ -251,7 +331,7 @@ impl ModuleArgs {
     /// # Errors
     /// [`CliError::Usage`] unless there is one weight per module.
     pub(crate) fn weights(&self, weights: &WeightArgs) -> Result<Vec<f64>, CliError> {
-        let modules = self.modules.len();
+        let modules = self.places.len();
         match &weights.weights {
             Some(weights) if weights.len() == modules => Ok(weights.clone()),
             Some(weights) => Err(CliError::Usage(format!(

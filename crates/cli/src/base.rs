@@ -1,6 +1,6 @@
 //! The base model.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,8 @@ use lorahub_weights::{Limits, SafeTensors, sha256_hex};
 
 use crate::args::BaseArgs;
 use crate::error::CliError;
-use crate::files::{FolderKind, JSON_BYTES, WEIGHTS_BYTES, name_of, read_part};
+use crate::files::{FolderKind, JSON_BYTES, WEIGHTS_BYTES};
+use crate::hub::Place;
 use crate::output::{Watch, say, warn};
 
 /// The layout of a base.
@@ -48,7 +49,7 @@ pub(crate) struct Base {
     /// What records call it.
     pub(crate) id: String,
     /// Where it came from.
-    pub(crate) folder: PathBuf,
+    pub(crate) place: Place,
 }
 
 impl Base {
@@ -58,15 +59,15 @@ impl Base {
     /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Base`], [`CliError::Model`] where the device asked
     /// for cannot be used.
     pub(crate) fn load(arguments: &BaseArgs) -> Result<Self, CliError> {
-        Self::load_on(&arguments.base, arguments.backend.into(), None)
+        Self::load_on(&arguments.place()?, arguments.backend.into(), None)
     }
 
     /// Loads a base on the CPU.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub(crate) fn load_on_cpu(folder: &Path) -> Result<Self, CliError> {
-        Self::load_on(folder, DeviceChoice::Cpu, None)
+    pub(crate) fn load_on_cpu(place: &Place) -> Result<Self, CliError> {
+        Self::load_on(place, DeviceChoice::Cpu, None)
     }
 
     /// Loads a base; with `stop` the device ends in the middle of a generation when the flag is raised. Says which
@@ -75,15 +76,15 @@ impl Base {
     /// # Errors
     /// As [`load`](Self::load).
     pub(crate) fn load_on(
-        folder: &Path,
+        place: &Place,
         choice: DeviceChoice,
         stop: Option<&Arc<AtomicBool>>,
     ) -> Result<Self, CliError> {
-        let config = read_part(BASE, folder, "config.json", JSON_BYTES)?;
-        let tokenizer = read_part(BASE, folder, "tokenizer.json", JSON_BYTES)?;
-        let weights = read_part(BASE, folder, "model.safetensors", WEIGHTS_BYTES)?;
+        let config = place.read(BASE, "config.json", JSON_BYTES)?;
+        let tokenizer = place.read(BASE, "tokenizer.json", JSON_BYTES)?;
+        let weights = place.read(BASE, "model.safetensors", WEIGHTS_BYTES)?;
         let of_base = |source: T5Error| CliError::Base {
-            folder: folder.to_owned(),
+            folder: place.to_string(),
             source: Box::new(source),
         };
         let files = ModelFiles {
@@ -113,8 +114,8 @@ impl Base {
         }
         Ok(Self {
             model: pollster::block_on(opened.device.load(files)).map_err(of_base)?,
-            id: name_of(folder),
-            folder: folder.to_owned(),
+            id: place.name(),
+            place: place.clone(),
         })
     }
 

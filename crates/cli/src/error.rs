@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use lorahub_adapters::AdapterError;
 use lorahub_composer::ComposerError;
+use lorahub_hub::{HubError, Kind, ManifestError};
 use lorahub_t5::T5Error;
 use lorahub_weights::WeightsError;
+
+use crate::hub::again;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -38,14 +41,17 @@ pub(crate) enum CliError {
         /// The folder.
         folder: PathBuf,
         /// The missing file.
-        file: &'static str,
+        file: String,
         /// What such a folder holds.
         expected: &'static str,
         /// What to do, with what was found instead.
         remedy: String,
     },
     /// A folder does not exist, or is none.
-    #[error("{kind} `{}` is not a folder; give a folder with {expected}", folder.display())]
+    #[error(
+        "{kind} `{}` is not a folder; give a folder with {expected}, or a name that `lorahub store list` shows",
+        folder.display()
+    )]
     NotAFolder {
         /// What it was given as.
         kind: &'static str,
@@ -84,10 +90,10 @@ pub(crate) enum CliError {
         problem: String,
     },
     /// The base model is unusable.
-    #[error("base `{}`: {source}", folder.display())]
+    #[error("base `{folder}`: {source}")]
     Base {
-        /// The base's folder.
-        folder: PathBuf,
+        /// The base's folder, or its name in the store.
+        folder: String,
         /// What is wrong. In a box, as below: errors travel through every function.
         source: Box<T5Error>,
     },
@@ -116,6 +122,77 @@ pub(crate) enum CliError {
         /// The path.
         path: PathBuf,
     },
+    /// A manifest that is none.
+    #[error("manifest `{}`: {source}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// A name that the manifest does not have.
+    #[error(
+        "the manifest lists no {what} `{name}`, but for example `{similar}`; see them all with `lorahub manifest`, or give \
+         another with --manifest"
+    )]
+    NotListed {
+        /// What was looked for.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Names that there are.
+        similar: String,
+    },
+    /// A base or module that the manifest has and the store has not.
+    #[error("{kind} `{name}` is neither a folder nor downloaded, or not all of it; download it with `{command}`")]
+    NotDownloaded {
+        /// Which of the two.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// What downloads it.
+        command: String,
+    },
+    /// A name or hash that the store does not have.
+    #[error("the store `{}` has no `{name}`, expected a name or a hash that `lorahub store list` shows", store.display())]
+    NotInStore {
+        /// The store's folder.
+        store: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// Nothing says where the store is to be.
+    #[error(
+        "there is no folder for downloaded models: neither --store nor LORAHUB_STORE nor a home folder is set; set one"
+    )]
+    NoStore,
+    /// The store has files that are not what they were. The report has been printed.
+    #[error(
+        "{found} of {files} files in `{}` are not what was downloaded; delete them with `{command}`, and download them again",
+        store.display()
+    )]
+    Corrupt {
+        /// The store's folder.
+        store: PathBuf,
+        /// How many are not.
+        found: usize,
+        /// How many there are.
+        files: usize,
+        /// What deletes them.
+        command: String,
+    },
+    /// A download that was stopped by the user.
+    #[error("stopped; what has come is kept, and `{command}` goes on from there")]
+    Stopped {
+        /// What goes on.
+        command: String,
+    },
+    /// The system gives no more threads.
+    #[error("no thread can be started ({0}); close other programs")]
+    Thread(io::Error),
+    /// The hub, the network or the store.
+    #[error(transparent)]
+    Hub(Box<HubError>),
     /// A module is unusable, or modules do not go together.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
@@ -128,6 +205,15 @@ pub(crate) enum CliError {
     /// Rows, settings or the search.
     #[error(transparent)]
     Composer(#[from] ComposerError),
+}
+
+impl From<HubError> for CliError {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::Cancelled => Self::Stopped { command: again() },
+            error => Self::Hub(Box::new(error)),
+        }
+    }
 }
 
 impl From<T5Error> for CliError {
@@ -161,6 +247,15 @@ impl CliError {
             Self::Overflow { .. } => "overflow",
             Self::DoesNotFit { .. } => "does_not_fit",
             Self::Unknown { .. } => "unknown_kind",
+            Self::Manifest { source, .. } => source.code(),
+            Self::NotListed { .. } => "not_listed",
+            Self::NotDownloaded { .. } => "not_downloaded",
+            Self::NotInStore { .. } => "not_in_store",
+            Self::NoStore => "no_store",
+            Self::Corrupt { .. } => "hub-corrupt",
+            Self::Stopped { .. } => "hub-cancelled",
+            Self::Thread(_) => "thread",
+            Self::Hub(error) => error.code(),
             Self::Adapter(error) => error.code(),
             Self::Weights(error) => error.code(),
             Self::Model(error) => match &**error {

@@ -1,12 +1,13 @@
 //! `family.json`: what goes with a set of modules made together. Beside modules, it says which rule they are meant for.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lorahub_adapters::Rule;
 use serde::Deserialize;
 
 use crate::error::CliError;
 use crate::files::{JSON_BYTES, read};
+use crate::hub::Place;
 
 /// The version of `family.json` that this program reads.
 const SCHEMA: u32 = 1;
@@ -66,8 +67,8 @@ impl Family {
 }
 
 /// The family that lists a module: `family.json` in the folder above it, or in the one above that.
-fn family_of(module: &Path) -> Result<Option<(PathBuf, Family)>, CliError> {
-    let Ok(module) = module.canonicalize() else {
+fn family_of(module: &Place) -> Result<Option<Family>, CliError> {
+    let Some(Ok(module)) = module.folder().map(Path::canonicalize) else {
         return Ok(None);
     };
     for folder in module.ancestors().skip(1).take(2) {
@@ -75,33 +76,42 @@ fn family_of(module: &Path) -> Result<Option<(PathBuf, Family)>, CliError> {
         if path.is_file() {
             let family = Family::load(&path)?;
             if family.lists(&path, &module) {
-                return Ok(Some((path, family)));
+                return Ok(Some(family));
             }
         }
     }
     Ok(None)
 }
 
-/// The rule for these modules where none is asked for, and why: their family's, or `reference` for those without.
+/// The rule that a module was made for, and who says so: its family, or the manifest it was downloaded by.
+fn rule_of(place: &Place) -> Result<Option<(Rule, String)>, CliError> {
+    match place.kept() {
+        Some(kept) => {
+            let rule = kept.rule.as_deref().and_then(|rule| rule.parse().ok());
+            Ok(rule.map(|rule| (rule, format!("as the manifest says of `{}`", kept.name))))
+        }
+        None => {
+            let family = family_of(place)?;
+            Ok(family.map(|family| (family.rule, format!("as the family `{}` says", family.name))))
+        }
+    }
+}
+
+/// The rule for these modules where none is asked for, and why: what they were made for, or `reference` for those that
+/// do not say.
 ///
 /// # Errors
 /// [`CliError::Usage`] if the modules disagree, [`CliError::Family`] for a `family.json` that is none.
-pub(crate) fn default_rule(modules: &[PathBuf]) -> Result<(Rule, String), CliError> {
+pub(crate) fn default_rule(modules: &[Place]) -> Result<(Rule, String), CliError> {
     let mut rules: Vec<(Rule, String)> = Vec::new();
     for module in modules {
-        let rule = match family_of(module)? {
-            Some((_, family)) => (family.rule, format!("as the family `{}` says", family.name)),
-            None => (Rule::Reference, "the default".to_owned()),
-        };
+        let rule = rule_of(module)?.unwrap_or((Rule::Reference, "the default".to_owned()));
         if let Some((first, why)) = rules.first()
             && *first != rule.0
         {
             return Err(CliError::Usage(format!(
                 "module `{}` is for rule `{}` ({}), and `{}` for rule `{first}` ({why}); say which with --rule",
-                module.display(),
-                rule.0,
-                rule.1,
-                modules[0].display()
+                module, rule.0, rule.1, modules[0]
             )));
         }
         rules.push(rule);
@@ -110,14 +120,17 @@ pub(crate) fn default_rule(modules: &[PathBuf]) -> Result<(Rule, String), CliErr
     Ok(rules.into_iter().next().unwrap_or(default))
 }
 
-/// The licence that these modules share as members of a family.
+/// The licence that these modules share, by their family or the manifest they were downloaded by.
 ///
 /// # Errors
 /// [`CliError::Family`] for a `family.json` that is none.
-pub(crate) fn license(modules: &[PathBuf]) -> Result<Option<String>, CliError> {
+pub(crate) fn license(modules: &[Place]) -> Result<Option<String>, CliError> {
     let mut shared: Option<Option<String>> = None;
     for module in modules {
-        let license = family_of(module)?.and_then(|(_, family)| family.license);
+        let license = match module.kept() {
+            Some(kept) => kept.licence.clone(),
+            None => family_of(module)?.and_then(|family| family.license),
+        };
         match &shared {
             Some(first) if *first != license => return Ok(None),
             _ => shared = Some(license),

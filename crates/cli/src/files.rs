@@ -60,29 +60,39 @@ pub(crate) struct FolderKind {
 ///
 /// # Errors
 /// [`CliError::NotAFolder`], [`CliError::Missing`] with what is there instead, and those of [`read`].
-pub(crate) fn read_part(kind: FolderKind, folder: &Path, file: &'static str, limit: u64) -> Result<Vec<u8>, CliError> {
+pub(crate) fn read_part(kind: FolderKind, folder: &Path, file: &str, limit: u64) -> Result<Vec<u8>, CliError> {
     if !folder.is_dir() {
-        return Err(CliError::NotAFolder {
-            kind: kind.name,
-            folder: folder.to_owned(),
-            expected: kind.expected,
-        });
+        return Err(not_a_folder(kind, folder));
     }
     let path = folder.join(file);
     if path.exists() {
         return read(&path, limit);
     }
-    let instead = kind.instead.iter().find(|(other, _)| folder.join(other).exists());
-    Err(CliError::Missing {
+    Err(missing(kind, folder, file, |other| folder.join(other).exists()))
+}
+
+/// The error for a folder that is none.
+pub(crate) fn not_a_folder(kind: FolderKind, folder: &Path) -> CliError {
+    CliError::NotAFolder {
         kind: kind.name,
         folder: folder.to_owned(),
-        file,
+        expected: kind.expected,
+    }
+}
+
+/// The error for a file that is not there; `has` tells which others are.
+pub(crate) fn missing(kind: FolderKind, folder: &Path, file: &str, has: impl Fn(&str) -> bool) -> CliError {
+    let instead = kind.instead.iter().find(|(other, _)| has(other));
+    CliError::Missing {
+        kind: kind.name,
+        folder: folder.to_owned(),
+        file: file.to_owned(),
         expected: kind.expected,
         remedy: match instead {
             Some((other, remedy)) => format!("there is `{other}` instead: {remedy}"),
             None => "is it the right folder?".to_owned(),
         },
-    })
+    }
 }
 
 /// Makes a folder with those above it, if it is not there.

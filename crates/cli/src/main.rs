@@ -1,4 +1,4 @@
-//! `lorahub`: adapt, score, generate, evaluate, export and inspect, in a terminal.
+//! `lorahub`: adapt, score, generate, evaluate, export, inspect and download, in a terminal.
 //!
 //! With `--json` standard output holds JSON and nothing else; progress and messages go to standard error. The exit code
 //! is 0, 1 where the work could not be done, 2 where the command line makes no sense.
@@ -9,6 +9,7 @@ mod commands;
 mod error;
 mod family;
 mod files;
+mod hub;
 mod modules;
 mod output;
 
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Export(arguments) => commands::export::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Download(arguments) => commands::download::run(&arguments),
+        Command::Manifest(arguments) => commands::manifest::run(&arguments),
+        Command::Store(arguments) => commands::store::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

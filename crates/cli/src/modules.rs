@@ -1,13 +1,12 @@
 //! The modules, and the rule that composes them.
 
-use std::path::{Path, PathBuf};
-
 use lorahub_adapters::{Bank, BaseSpec, Module, ModuleInfo, Rule};
 
-use crate::args::ModuleArgs;
+use crate::args::Modules;
 use crate::error::CliError;
 use crate::family;
-use crate::files::{FolderKind, JSON_BYTES, WEIGHTS_BYTES, name_of, read_part};
+use crate::files::{FolderKind, JSON_BYTES, WEIGHTS_BYTES};
+use crate::hub::Place;
 use crate::output::{say, warn};
 
 /// The layout of a module.
@@ -30,34 +29,26 @@ const PICKLED: &str = "adapter_model.bin";
 ///
 /// # Errors
 /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Adapter`].
-pub(crate) fn load(folders: &[PathBuf], base: &BaseSpec) -> Result<Vec<Module>, CliError> {
-    let short: Vec<String> = folders.iter().map(|folder| name_of(folder)).collect();
-    let load = |(folder, name): (&PathBuf, &String)| {
+pub(crate) fn load(places: &[Place], base: &BaseSpec) -> Result<Vec<Module>, CliError> {
+    let short: Vec<String> = places.iter().map(Place::name).collect();
+    let load = |(place, name): (&Place, &String)| {
         let unique = short.iter().filter(|other| *other == name).count() == 1;
-        let name = if unique {
-            name.clone()
-        } else {
-            folder.display().to_string()
-        };
-        load_one(folder, &name, Some(base))
+        let name = if unique { name.clone() } else { place.to_string() };
+        load_one(place, &name, Some(base))
     };
-    folders.iter().zip(&short).map(load).collect()
+    places.iter().zip(&short).map(load).collect()
 }
 
 /// One module.
 ///
 /// # Errors
 /// As [`load`].
-pub(crate) fn load_one(folder: &Path, name: &str, base: Option<&BaseSpec>) -> Result<Module, CliError> {
-    let config = read_part(MODULE, folder, "adapter_config.json", JSON_BYTES)?;
+pub(crate) fn load_one(place: &Place, name: &str, base: Option<&BaseSpec>) -> Result<Module, CliError> {
+    let config = place.read(MODULE, "adapter_config.json", JSON_BYTES)?;
     // As PEFT has it: the older form is read where the newer one is missing.
-    let pickled = !folder.join(SAFETENSORS).exists() && folder.join(PICKLED).exists();
-    let weights = read_part(
-        MODULE,
-        folder,
-        if pickled { PICKLED } else { SAFETENSORS },
-        WEIGHTS_BYTES,
-    )?;
+    let pickled = !place.has(SAFETENSORS) && place.has(PICKLED);
+    let file = if pickled { PICKLED } else { SAFETENSORS };
+    let weights = place.read(MODULE, file, WEIGHTS_BYTES)?;
     Ok(Module::from_peft(name, &config, &weights, base)?)
 }
 
@@ -65,8 +56,8 @@ pub(crate) fn load_one(folder: &Path, name: &str, base: Option<&BaseSpec>) -> Re
 ///
 /// # Errors
 /// Those of [`load`] and [`family::default_rule`], and [`CliError::Adapter`] if the modules do not go together.
-pub(crate) fn bank(arguments: &ModuleArgs, base: &BaseSpec) -> Result<Option<Bank>, CliError> {
-    if arguments.modules.is_empty() {
+pub(crate) fn bank(arguments: &Modules, base: &BaseSpec) -> Result<Option<Bank>, CliError> {
+    if arguments.places.is_empty() {
         return Ok(None);
     }
     let (rule, because) = rule(arguments)?;
@@ -78,10 +69,10 @@ pub(crate) fn bank(arguments: &ModuleArgs, base: &BaseSpec) -> Result<Option<Ban
 ///
 /// # Errors
 /// Those of [`family::default_rule`].
-pub(crate) fn rule(arguments: &ModuleArgs) -> Result<(Rule, String), CliError> {
+pub(crate) fn rule(arguments: &Modules) -> Result<(Rule, String), CliError> {
     match arguments.rule {
         Some(rule) => Ok((rule, "as --rule says".to_owned())),
-        None => family::default_rule(&arguments.modules),
+        None => family::default_rule(&arguments.places),
     }
 }
 
@@ -89,8 +80,8 @@ pub(crate) fn rule(arguments: &ModuleArgs) -> Result<(Rule, String), CliError> {
 ///
 /// # Errors
 /// Those of [`load`], and [`CliError::Adapter`] if the modules do not go together.
-pub(crate) fn bank_under(rule: Rule, arguments: &ModuleArgs, base: &BaseSpec) -> Result<Bank, CliError> {
-    let bank = Bank::new(load(&arguments.modules, base)?, rule)?;
+pub(crate) fn bank_under(rule: Rule, arguments: &Modules, base: &BaseSpec) -> Result<Bank, CliError> {
+    let bank = Bank::new(load(&arguments.places, base)?, rule)?;
     for note in bank.notes() {
         warn(note);
     }

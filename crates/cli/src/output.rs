@@ -38,6 +38,16 @@ pub(crate) fn warn(message: &str) {
     eprintln!("warning: {message}");
 }
 
+/// A number of bytes for people.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    let number = bytes as f64;
+    match units.into_iter().find(|(unit, _)| number >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", number / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// The system's clock.
 pub(crate) struct Watch(Instant);
 

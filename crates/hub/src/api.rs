@@ -4,7 +4,7 @@ use lorahub_weights::json::shown_reason;
 use serde::Deserialize;
 
 use crate::source::check_path;
-use crate::{Commit, FileEntry, Hub, HubError, Repository, Sha256};
+use crate::{Commit, FileEntry, GitBlob, Hub, HubError, Repository, Sha256};
 
 /// The largest answer that is read.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -40,6 +40,8 @@ pub struct RemoteFile {
     pub size: u64,
     /// Its hash, which hubs know of large files.
     pub sha256: Option<Sha256>,
+    /// What git calls its content, which hubs know of the others.
+    pub blob: Option<GitBlob>,
 }
 
 impl RemoteFile {
@@ -64,6 +66,8 @@ pub fn files_of(answer: &[u8]) -> Result<Vec<RemoteFile>, HubError> {
         kind: String,
         path: String,
         #[serde(default)]
+        oid: String,
+        #[serde(default)]
         size: u64,
         #[serde(default)]
         lfs: Option<Lfs>,
@@ -75,6 +79,8 @@ pub fn files_of(answer: &[u8]) -> Result<Vec<RemoteFile>, HubError> {
     }
     let entries: Vec<Entry> = parse(answer)?;
     let file = |entry: Entry| RemoteFile {
+        // That of a large file is of its pointer.
+        blob: GitBlob::from_hex(&entry.oid).filter(|_| entry.lfs.is_none()),
         size: entry.lfs.as_ref().map_or(entry.size, |lfs| lfs.size),
         sha256: entry.lfs.map(|lfs| lfs.oid),
         path: entry.path,
@@ -108,9 +114,9 @@ mod tests {
         assert_eq!(revision_of(answer.as_bytes()).expect("a commit").as_str(), commit);
         let tree = format!(
             r#"[{{"type":"directory","oid":"x","size":0,"path":"sub"}},
-                {{"type":"file","oid":"x","size":7,"path":"config.json"}},
+                {{"type":"file","oid":"{commit}","size":7,"path":"config.json"}},
                 {{"type":"file","oid":"x","size":1,"path":"a b"}},
-                {{"type":"file","oid":"x","size":130,"path":"sub/m.bin","lfs":{{"oid":"{hash}","size":9,"pointerSize":130}}}}]"#
+                {{"type":"file","oid":"{commit}","size":130,"path":"sub/m.bin","lfs":{{"oid":"{hash}","size":9,"pointerSize":130}}}}]"#
         );
         let files = files_of(tree.as_bytes()).expect("a list");
         let found: Vec<_> = files
@@ -119,6 +125,8 @@ mod tests {
             .collect();
         assert_eq!(found, [("config.json", 7, None), ("sub/m.bin", 9, Some(hash))]);
         assert_eq!(files[1].entry().size, Some(9));
+        let blobs: Vec<_> = files.iter().map(|file| file.blob).collect();
+        assert_eq!(blobs, [GitBlob::from_hex(commit), None]);
         for answer in ["", "{}", r#"{"sha":"main"}"#, "<html>"] {
             assert_eq!(revision_of(answer.as_bytes()).expect_err(answer).code(), "hub-api");
         }

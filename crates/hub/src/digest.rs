@@ -1,4 +1,4 @@
-//! SHA-256, as a value and while bytes come in.
+//! SHA-256, as a value and while bytes come in, and what git calls a content.
 
 use std::fmt;
 
@@ -19,20 +19,67 @@ impl Sha256 {
 
     /// Reads 64 lower-case hexadecimal digits; `None` if `text` is anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let mut bytes = [0; 32];
-        if pairs.len() != bytes.len() || !rest.is_empty() {
-            return None;
-        }
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            *byte = digit(*high)? << 4 | digit(*low)?;
-        }
-        Some(Self(bytes))
+        bytes_of(text).map(Self)
+    }
+}
+
+/// Twice as many lower-case hexadecimal digits as bytes.
+fn bytes_of<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let mut bytes = [0; N];
+    if pairs.len() != bytes.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+/// What git calls a content: the SHA-1 of its size and its bytes. Hubs tell it of small files, whose SHA-256 they do not
+/// know. It finds damage; SHA-1 no longer proves that nobody made another content of that name on purpose.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct GitBlob([u8; 20]);
+
+impl GitBlob {
+    /// Reads 40 lower-case hexadecimal digits; `None` if `text` is anything else.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        bytes_of(text).map(Self)
+    }
+}
+
+impl fmt::Display for GitBlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for GitBlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A [`GitBlob`] in the making.
+pub(crate) struct BlobHasher(sha1::Sha1);
+
+impl BlobHasher {
+    /// Of a content with this many bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        Self(sha1::Sha1::new_with_prefix(format!("blob {size}\0")))
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(self) -> GitBlob {
+        GitBlob(self.0.finalize().into())
     }
 }
 
@@ -105,5 +152,16 @@ mod tests {
         hasher.update(b"a");
         hasher.update(b"bc");
         assert_eq!(hasher.finish(), hash);
+        // As `printf abc | git hash-object --stdin` says.
+        let mut hasher = BlobHasher::new(3);
+        hasher.update(b"a");
+        hasher.update(b"bc");
+        let name = "f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f";
+        assert_eq!(hasher.finish().to_string(), name);
+        assert_eq!(
+            GitBlob::from_hex(name).map(|blob| blob.to_string()),
+            Some(name.to_owned())
+        );
+        assert!(GitBlob::from_hex(text).is_none());
     }
 }

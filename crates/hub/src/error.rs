@@ -2,7 +2,7 @@
 
 use lorahub_weights::WeightsError;
 
-use crate::Sha256;
+use crate::{GitBlob, Sha256};
 
 /// Why a manifest, or a part of one, cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -300,6 +300,16 @@ pub enum HubError {
         /// Of what came.
         found: Sha256,
     },
+    /// The whole file has another content than the hub's list says.
+    #[error("{url} is {found} as git names contents, expected {expected}; nothing of it is kept: download it again")]
+    BlobDigest {
+        /// The address.
+        url: String,
+        /// By the hub's list.
+        expected: GitBlob,
+        /// Of what came.
+        found: GitBlob,
+    },
     /// A part has another hash, every time.
     #[error(
         "bytes {start} to {end} of {url} come with the hash {found}, expected {expected}; refresh the manifest or use another hub"
@@ -345,6 +355,7 @@ impl HubError {
             Self::TooLarge { .. } => "hub-too-large",
             Self::Changed { .. } => "hub-changed",
             Self::Digest { .. } => "hub-digest",
+            Self::BlobDigest { .. } => "hub-blob-digest",
             Self::ChunkDigest { .. } => "hub-chunk-digest",
             Self::Api { .. } => "hub-api",
         }

@@ -6,6 +6,7 @@
 //! | source | [`Source`]: a file of a repository at one commit, and its address under a hub or mirror |
 //! | download | [`Downloader`]: ranges in parallel, a journal, hashes, retries; generic over [`Fetch`] and [`Clock`] |
 //! | store | [`Store`]: content by SHA-256, partial downloads with their journals; natively [`FileStore`] |
+//! | catalogue | [`Catalogue`]: what is kept under which name, from where |
 //!
 //! What is not known is absent, never guessed: without a commit a repository's `main` is resolved once and recorded,
 //! without a hash the first download is trusted and every later one must match it.
@@ -14,6 +15,7 @@
 //! do. Only [`FileStore`] does I/O.
 
 mod api;
+mod catalogue;
 mod digest;
 mod download;
 mod error;
@@ -28,7 +30,8 @@ mod store;
 mod tensors;
 
 pub use api::{RemoteFile, files_of, files_url, revision_of, revision_url};
-pub use digest::{Hasher, Sha256};
+pub use catalogue::{Catalogue, Kept, KeptFile, Kind};
+pub use digest::{GitBlob, Hasher, Sha256};
 pub use download::{Cancel, Downloader, Options, Progress, Reason, Wanted};
 pub use error::{HubError, ManifestError};
 pub use fetch::{Body, Clock, Fetch, FetchError, Request, Response};

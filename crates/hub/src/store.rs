@@ -33,7 +33,7 @@ impl std::fmt::Display for Key {
 }
 
 /// A whole file that is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Stored {
     /// Its hash, and its name.
     pub sha256: Sha256,

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lorahub_hub::{Cancel, Downloader, HubError, Key, Options, Progress, Reason, Sha256, Store};
+use lorahub_hub::{Cancel, Downloader, GitBlob, HubError, Key, Options, Progress, Reason, Sha256, Store, Wanted};
 use support::{
     Act, COMMIT, Memory, Rng, Server, Waits, download, file, options, run, run_for, stored, wanted, with_chunks,
 };
@@ -449,4 +449,24 @@ fn space_is_asked_for_first() {
     assert_eq!(server.requests(), 0);
     store.room.set(Some(4500));
     assert_eq!(download(&server, &store, &wanted(&file, true)).0, Ok(stored(&file)));
+}
+
+#[test]
+fn a_small_file_is_held_against_its_name_in_git() {
+    // As `printf 'hello\n' | git hash-object --stdin` says.
+    let blob = GitBlob::from_hex("ce013625030ba8dba906f756967f9e9ca394464a");
+    let file = b"hello\n".to_vec();
+    let wanted = Wanted {
+        blob,
+        ..wanted(&file, false)
+    };
+    let (server, store) = (Server::new(file.clone()).acts(&[Act::Flip(2)]), Memory::default());
+    let (result, _) = download(&server, &store, &wanted);
+    let error = result.expect_err("a flipped bit");
+    assert!(
+        matches!(&error, HubError::BlobDigest { expected, .. } if Some(*expected) == blob),
+        "{error}"
+    );
+    assert!(store.files.borrow().is_empty() && store.parts.borrow().is_empty() && store.records.borrow().is_empty());
+    assert_eq!(download(&server, &store, &wanted).0, Ok(stored(&file)));
 }

@@ -143,6 +143,7 @@ fn an_interrupted_download_goes_on_in_another_process() {
         size: Some(20_500),
         sha256: Some(Sha256::of(&file)),
         chunks: None,
+        blob: None,
     };
     let mut interruptions = 0;
     loop {

@@ -171,16 +171,19 @@ fn a_refresh_fills_in_and_shows_what_changed() {
                 path: "adapter_config.json".to_owned(),
                 size: 411,
                 sha256: None,
+                blob: None,
             },
             RemoteFile {
                 path: "adapter_model.bin".to_owned(),
                 size: weights.len() as u64,
                 sha256: Some(Sha256::of(weights)),
+                blob: None,
             },
             RemoteFile {
                 path: "README.md".to_owned(),
                 size: 1,
                 sha256: None,
+                blob: None,
             },
         ]
     };

@@ -26,7 +26,7 @@ pub(crate) fn run(verify: bool) -> Result<(), Error> {
     let names: &[&str] = if verify {
         &["verify.py"]
     } else {
-        &["make_golden.py", "cma_traces.py"]
+        &["make_golden.py", "make_adapters.py", "cma_traces.py"]
     };
     println!("[2/2] {}", names.join(", "));
     if verify {

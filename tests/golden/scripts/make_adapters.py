@@ -39,6 +39,7 @@ import transformers  # noqa: E402
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 from peft.tuners.lora import config as lora_config  # noqa: E402
 from peft.tuners.lora.layer import LoraLayer  # noqa: E402
+from peft.utils.other import get_pattern_key  # noqa: E402
 from peft.utils.save_and_load import get_peft_model_state_dict, set_peft_model_state_dict  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
@@ -120,6 +121,16 @@ COMPOSITIONS = [
     Composition("reference-alphas", "reference", ("alpha-pattern", "qv-r3-f16", "rslora-r3"), (0.9, -0.6, 0.4)),
     Composition("reference-rslora", "reference", ("rslora-r3", "alpha-pattern"), (0.8, -0.7)),
     Composition("reference-ranks", "reference", ("rank-pattern", "rank-pattern-alphas"), (-0.5, 1.1)),
+]
+
+# Keys of `rank_pattern` and `alpha_pattern`, for which the linears that they mean are recorded.
+KEYS = [
+    "q", "wo", "SelfAttention.q", "encoder.block.0.layer.0.SelfAttention.q", "^encoder.block.0.layer.0.SelfAttention.q",
+    "^encoder.block.0.layer.0.SelfAttention.q$", r"block\.1\.layer\.1\.EncDecAttention\.q", "q|v", "EncDecAttention.(q|v)",
+    "^encoder.*", ".*[qo]", "w.", "wi_[01]", "wi.0", ".*o", "^.*v", "SelfAttention_q|SelfAttention.q", "0.SelfAttention.v",
+    "1.layer.0.SelfAttention.k", "(encoder|decoder).block.1.*wo", "decoder$|o", "^decoder|v", "EncDec.*", "block.[01].*k",
+    r"layer\.\d\..*\.v", "q?v", "o+", "^q|k",
+    "attention.q", "elfAttention.q", "^q", "Q", "SelfAttention", r"SelfAttention\.q\.", "layer.0", "", "^", "$", ".", "q$v", "wi",
 ]
 
 ONE = r"encoder\.block\.0\.layer\.0\.SelfAttention\.q"
@@ -316,7 +327,7 @@ class Cases:
             self.noise = max(self.noise, noise)
             array = f"{name}/{inputs}x{targets}"
             self.arrays[array] = value
-            self.logits.append({field: name, "input_ids": ids, "target_ids": labels, "array": array, "max_abs": largest})
+            self.logits.append({field: name, "id": f"{inputs}x{targets}", "input_ids": ids, "target_ids": labels, "array": array, "max_abs": largest})
 
     def distance(self, field: str, name: str, model) -> float:
         """How far a mistaken model is from these logits, in tolerances; the case that shows it best."""
@@ -351,6 +362,12 @@ def sensitivity(adapter: Adapter, cases: Cases, model) -> dict:
         restore()
         assert found[name] >= (1 if "1 %" in name else 10), (adapter.name, name, found[name])
     return found
+
+
+def meanings(model) -> list:
+    """The linears of an adapter that PEFT means by each of KEYS."""
+    paths = sorted(layers_of(model))
+    return [{"key": key, "means": [path for path in paths if get_pattern_key([key], path) == key]} for key in KEYS]
 
 
 def write_refused(base: Path, folder: Path) -> None:
@@ -401,6 +418,7 @@ def main() -> None:
         "adapters": entries,
         "compositions": [{"id": c.id, "rule": c.rule, "adapters": c.adapters, "weights": c.weights} for c in COMPOSITIONS],
         "refused": sorted(REFUSED),
+        "patterns": meanings(loaded["all-r1-bf16"]),
         "logits": cases.logits,
     }
     (out / "cases.json").write_text(dump(data), encoding="utf-8")

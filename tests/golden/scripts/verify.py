@@ -6,7 +6,7 @@
 For every golden model: exports each composition and loads it with `PeftModel.from_pretrained` (no warning of missing
 keys, every tensor used, logits as recorded); exports merged bases and loads them with transformers; and compares
 `lorahub score` with the objective that the reference package computes at that moment, also for weights that no golden
-file holds. Exits with 1 if anything differs. With --record it writes tests/golden/exports instead: a few exports of the
+file holds. The adapters of `adapters/` and their compositions are exported, loaded and merged likewise. Exits with 1 if anything differs. With --record it writes tests/golden/exports instead: a few exports of the
 binary, with the logits of PEFT that has loaded them.
 """
 
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +40,19 @@ LOGITS = 1e-4
 OBJECTIVE = 1e-5
 MERGED = ("ref", "exact-all")
 RECORDED = (("gated", "ref-folded"), ("uneven", "exact-all"))
+
+
+@dataclass(frozen=True)
+class Modules:
+    """A base, and where the modules for it lie."""
+
+    name: str
+    base: Path
+    modules: Path
+
+
+def of_model(folder: Path) -> Modules:
+    return Modules(folder.name, folder / "base", folder / "modules")
 
 
 class Check:
@@ -63,19 +77,19 @@ class Check:
         if not difference <= allowed:  # a NaN fails too
             self.failures.append(f"{what}: differs by {difference:.3g}, allowed {allowed:.3g}")
 
-    def arguments(self, folder: Path, modules, weights, rule) -> list:
-        named = [argument for name in modules for argument in ("--module", folder / "modules" / name)]
-        return ["--base", folder / "base", *named, "--weights=" + ",".join(map(repr, weights)), "--rule", rule]
+    def arguments(self, of: Modules, modules, weights, rule) -> list:
+        named = [argument for name in modules for argument in ("--module", of.modules / name)]
+        return ["--base", of.base, *named, "--weights=" + ",".join(map(repr, weights)), "--rule", rule]
 
-    def export(self, folder: Path, composition: dict, out: Path, *more) -> None:
-        self.run("export", *self.arguments(folder, composition["modules"], composition["weights"], composition["rule"]),
+    def export(self, of: Modules, composition: dict, out: Path, *more) -> None:
+        self.run("export", *self.arguments(of, composition["modules"], composition["weights"], composition["rule"]),
                  *more, "--out", out)
 
-    def adapter(self, folder: Path, composition: dict, cases: list, arrays: dict) -> None:
-        what = f"{folder.name} {composition['id']}"
-        out = self.exports / folder.name / composition["id"]
-        self.export(folder, composition, out)
-        base = models.load_base(folder / "base")
+    def adapter(self, of: Modules, composition: dict, cases: list, arrays: dict) -> None:
+        what = f"{of.name} {composition['id']}"
+        out = self.exports / of.name / composition["id"]
+        self.export(of, composition, out)
+        base = models.load_base(of.base)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             peft = PeftModel.from_pretrained(base, out).eval()
@@ -90,10 +104,10 @@ class Check:
             self.failures.append(f"{what}: {len(file)} tensors for {len(targets)} targets")
         self.logits(what, "logits", peft, cases, arrays)
 
-    def merged(self, folder: Path, composition: dict, cases: list, arrays: dict) -> None:
-        out = self.exports / folder.name / f"{composition['id']}-merged"
-        self.export(folder, composition, out, "--merge")
-        self.logits(f"{folder.name} {composition['id']} merged", "merged", models.load_base(out), cases, arrays)
+    def merged(self, of: Modules, composition: dict, cases: list, arrays: dict) -> None:
+        out = self.exports / of.name / f"{composition['id']}-merged"
+        self.export(of, composition, out, "--merge")
+        self.logits(f"{of.name} {composition['id']} merged", "merged", models.load_base(out), cases, arrays)
 
     def logits(self, what: str, kind: str, model, cases: list, arrays: dict) -> None:
         if not cases:
@@ -115,7 +129,7 @@ class Check:
             for weights in [v["weights"] for v in data["objective"]["values"]] + fresh:
                 expected = live.objective(shots, weights)
                 found = json.loads(self.run(
-                    "score", *self.arguments(folder, modules, weights, "reference"), "--shots", file, "--json"))
+                    "score", *self.arguments(of_model(folder), modules, weights, "reference"), "--shots", file, "--json"))
                 self.expect(f"{folder.name} objective {weights}", "objective",
                             abs(found["objective_reference"] - expected), OBJECTIVE * max(1.0, abs(expected)))
 
@@ -130,7 +144,7 @@ def record(check: Check, golden: Path) -> None:
         out = golden / "exports" / f"{name}-{composition_id}"
         if out.exists():
             shutil.rmtree(out)
-        check.export(folder, composition, out)
+        check.export(of_model(folder), composition, out)
         (out / "README.md").unlink()  # not read by anything
         peft = PeftModel.from_pretrained(models.load_base(folder / "base"), out).eval()
         for case in (c for c in data["logits"] if c["composition"] == composition_id):
@@ -144,13 +158,34 @@ def record(check: Check, golden: Path) -> None:
     (golden / "exports" / "cases.json").write_text(f'{{\n  "schema": 1,\n  "logits": [\n    {rows}\n  ]\n}}\n')
 
 
+def adapters(check: Check, golden: Path) -> None:
+    """The adapters that PEFT wrote, each alone under either rule, and their compositions."""
+    folder = golden / "adapters"
+    data = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+    arrays = load_file(folder / "arrays.safetensors")
+    of = Modules(folder.name, golden / "models" / data["model"] / "base", folder / "imported")
+    alone = [{"id": f"{adapter['name']}-{rule}", "rule": rule, "modules": [adapter["name"]], "weights": [1.0]}
+             for adapter in data["adapters"] for rule in ("reference", "exact")]
+    together = [{**composition, "modules": composition["adapters"]} for composition in data["compositions"]]
+    for composition in alone + together:
+        named = {"adapter": composition["modules"][0]} if composition in alone else {"composition": composition["id"]}
+        cases = [case for case in data["logits"] if named.items() <= case.items()]
+        try:
+            check.adapter(of, composition, cases, arrays)
+            if composition in together:
+                check.merged(of, composition, cases, arrays)
+        except Exception as error:  # one failure must not hide the others
+            check.failures.append(f"{folder.name} {composition['id']}: {type(error).__name__}: {error}")
+    print(f"{folder.name}: checked", flush=True)
+
+
 def main() -> None:
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lorahub", type=Path, default=target / "debug" / "lorahub", help="the binary to check")
     parser.add_argument("--golden", type=Path, default=HERE.parent, help="the golden data (tests/golden)")
     parser.add_argument("--exports", type=Path, help="keep the exports in this folder")
-    parser.add_argument("--only", help="one model's name")
+    parser.add_argument("--only", help="one model's name, or `adapters`")
     parser.add_argument("--record", action="store_true", help="write tests/golden/exports instead")
     arguments = parser.parse_args()
     if not arguments.lorahub.is_file():
@@ -160,7 +195,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     folders = sorted(f for f in (arguments.golden / "models").iterdir() if arguments.only in (None, f.name))
-    if not folders:
+    if not folders and arguments.only != "adapters":
         parser.error(f"no golden model {arguments.only!r} in {arguments.golden / 'models'}")
     with tempfile.TemporaryDirectory() as work:
         check = Check(arguments.lorahub, arguments.exports or Path(work))
@@ -172,9 +207,9 @@ def main() -> None:
             for composition in data["compositions"]:
                 cases = [case for case in data["logits"] if case["composition"] == composition["id"]]
                 try:
-                    check.adapter(folder, composition, cases, arrays)
+                    check.adapter(of_model(folder), composition, cases, arrays)
                     if composition["id"] in MERGED:
-                        check.merged(folder, composition, cases, arrays)
+                        check.merged(of_model(folder), composition, cases, arrays)
                 except Exception as error:  # one failure must not hide the others
                     check.failures.append(f"{folder.name} {composition['id']}: {type(error).__name__}: {error}")
             try:
@@ -182,6 +217,8 @@ def main() -> None:
             except Exception as error:
                 check.failures.append(f"{folder.name} objective: {type(error).__name__}: {error}")
             print(f"{folder.name}: checked", flush=True)
+        if arguments.only in (None, "adapters"):
+            adapters(check, arguments.golden)
     share = ", ".join(f"{kind} {100 * value:.1f} %" for kind, value in check.worst.items())
     print(f"{check.compared} comparisons, {len(check.failures)} failures; largest share of the tolerance: {share}")
     for failure in check.failures:

@@ -14,7 +14,7 @@ use lorahub_t5::AnyEngine;
 use lorahub_weights::sha256_hex;
 use serde::Serialize;
 
-use crate::args::AdaptArgs;
+use crate::args::{AdaptArgs, Modules};
 use crate::base::Base;
 use crate::commands::export::{check_out, provenance, write_adapter};
 use crate::error::CliError;
@@ -59,21 +59,23 @@ struct Compared<'a> {
 /// # Errors
 /// Those of the files it reads and writes, of the settings, and of the search.
 pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
-    arguments.modules.required()?;
+    let modules = arguments.modules.find(&arguments.base.store)?;
+    modules.required()?;
+    let place = arguments.base.place()?;
     let saved = match &arguments.resume {
         Some(path) => Some(Checkpoint::from_json(&read(path, JSON_BYTES)?)?),
         None => None,
     };
-    let (settings, because) = settings(arguments, saved.as_ref())?;
+    let (settings, because) = settings(arguments, &modules, saved.as_ref())?;
     let shots = read_rows(&arguments.shots)?;
     if let Some(out) = &arguments.out {
-        check_out(&out.join("adapter"), &arguments.base.base, &arguments.modules)?;
+        check_out(&out.join("adapter"), &place, &modules)?;
         make_folder(out)?;
     }
     let stop = listen();
-    let base = Base::load_on(&arguments.base.base, arguments.base.backend.into(), Some(&stop))?;
+    let base = Base::load_on(&place, arguments.base.backend.into(), Some(&stop))?;
     say(&format!("rule `{}` ({because})", settings.rule));
-    let bank = modules::bank_under(settings.rule, &arguments.modules, &base.model.base_spec())?;
+    let bank = modules::bank_under(settings.rule, &modules, &base.model.base_spec())?;
     let engine = base.engine(Some(&bank), &shots, &arguments.shots)?;
     let inputs = inputs(&base, &bank, &shots);
     let mut session = match saved {
@@ -92,7 +94,7 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
         None => Ok(()),
     };
     let on_cpu = || {
-        let base = Base::load_on(&arguments.base.base, DeviceChoice::Cpu, Some(&stop))?;
+        let base = Base::load_on(&place, DeviceChoice::Cpu, Some(&stop))?;
         base.engine(Some(&bank), &shots, &arguments.shots)
     };
     let backend = search(&mut session, engine, on_cpu, &stop, save)?;
@@ -107,7 +109,7 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
             inputs.clone(),
             backend.clone(),
         );
-        let provenance = provenance(&base, &bank, &outcome.weights, Some(outcome.seed), &arguments.modules)?;
+        let provenance = provenance(&base, &bank, &outcome.weights, Some(outcome.seed), &modules)?;
         let files = export(&compose(&bank, &outcome.weights)?, &provenance)?;
         write_adapter(&out.join("adapter"), &files)?;
         write_json(&out.join("run.json"), &record)?;
@@ -117,9 +119,13 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
 
 /// The settings, and why the rule is what it is. A saved search has settled all of them; flags may repeat them and not
 /// contradict.
-fn settings(arguments: &AdaptArgs, saved: Option<&Checkpoint>) -> Result<(Settings, String), CliError> {
+fn settings(
+    arguments: &AdaptArgs,
+    modules: &Modules,
+    saved: Option<&Checkpoint>,
+) -> Result<(Settings, String), CliError> {
     let Some(saved) = saved else {
-        let (rule, because) = modules::rule(&arguments.modules)?;
+        let (rule, because) = modules::rule(modules)?;
         let name = arguments.objective.unwrap_or(ObjectiveName::Normalised);
         let defaults = Settings::new(rule);
         let settings = Settings {

@@ -11,7 +11,7 @@ use lorahub_composer::{
 };
 use serde::Serialize;
 
-use crate::args::EvalArgs;
+use crate::args::{EvalArgs, Modules};
 use crate::base::Base;
 use crate::error::CliError;
 use crate::files::{read_rows, write};
@@ -38,7 +38,8 @@ struct Evaluation {
 /// # Errors
 /// Those of the files it reads, an overlap of shots and test rows, and those of the model.
 pub(crate) fn run(arguments: &EvalArgs) -> Result<(), CliError> {
-    let weights = composed_weights(arguments)?;
+    let modules = arguments.modules.find(&arguments.base.store)?;
+    let weights = composed_weights(arguments, &modules)?;
     let test = read_rows(&arguments.test)?;
     let shots = match &arguments.shots {
         Some(path) => read_rows(path)?,
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<(), CliError> {
     };
     check_disjoint(&shots, &test)?;
     let base = Base::load(&arguments.base)?;
-    let bank = modules::bank(&arguments.modules, &base.model.base_spec())?;
+    let bank = modules::bank(&modules, &base.model.base_spec())?;
 
     let (candidates, best) = candidates(arguments, &base, bank.as_ref(), &shots, weights)?;
     let held_out = evaluate(&base, bank.as_ref(), &test, &candidates)?;
@@ -86,11 +87,10 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<(), CliError> {
 }
 
 /// The weights to evaluate, if there are any; modules need them or the baselines.
-fn composed_weights(arguments: &EvalArgs) -> Result<Option<Vec<f64>>, CliError> {
-    let modules = &arguments.modules;
+fn composed_weights(arguments: &EvalArgs, modules: &Modules) -> Result<Option<Vec<f64>>, CliError> {
     match &arguments.weights.weights {
-        None if modules.modules.is_empty() || arguments.baselines => Ok(None),
-        Some(_) if modules.modules.is_empty() => Err(CliError::Usage(
+        None if modules.places.is_empty() || arguments.baselines => Ok(None),
+        Some(_) if modules.places.is_empty() => Err(CliError::Usage(
             "--weights without modules; name them with --module DIR".to_owned(),
         )),
         _ => modules.weights(&arguments.weights).map(Some),

@@ -8,11 +8,12 @@ use lorahub_weights::{Dtype, Limits, SafeTensors, TensorOut, write_safetensors};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::args::{ExportArgs, ModuleArgs};
+use crate::args::{ExportArgs, Modules};
 use crate::base::{BASE, Base};
 use crate::error::CliError;
 use crate::family;
-use crate::files::{JSON_BYTES, WEIGHTS_BYTES, make_folder, read, read_part, same_folder, write};
+use crate::files::{JSON_BYTES, WEIGHTS_BYTES, make_folder, same_folder, write};
+use crate::hub::Place;
 use crate::modules;
 use crate::output::{print, print_json, say};
 
@@ -42,14 +43,15 @@ struct Exported {
 /// # Errors
 /// Those of the files it reads and writes, and of the composition.
 pub(crate) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
-    arguments.modules.required()?;
-    let weights = arguments.modules.weights(&arguments.weights)?;
-    check_out(&arguments.out, &arguments.base.base, &arguments.modules)?;
+    let modules = arguments.modules.find(&arguments.base.store)?;
+    modules.required()?;
+    let weights = modules.weights(&arguments.weights)?;
+    check_out(&arguments.out, &arguments.base.place()?, &modules)?;
     let base = Base::load(&arguments.base)?;
-    let (rule, because) = modules::rule(&arguments.modules)?;
+    let (rule, because) = modules::rule(&modules)?;
     say(&format!("rule `{rule}` ({because})"));
-    let bank = modules::bank_under(rule, &arguments.modules, &base.model.base_spec())?;
-    let provenance = provenance(&base, &bank, &weights, None, &arguments.modules)?;
+    let bank = modules::bank_under(rule, &modules, &base.model.base_spec())?;
+    let provenance = provenance(&base, &bank, &weights, None, &modules)?;
     let composed = compose(&bank, &weights)?;
     let bytes = if arguments.merge {
         merge_into(&base, &composed, &arguments.out)?
@@ -79,9 +81,9 @@ pub(crate) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
 ///
 /// # Errors
 /// [`CliError::Usage`].
-pub(crate) fn check_out(out: &Path, base: &Path, modules: &ModuleArgs) -> Result<(), CliError> {
-    let read_from = std::iter::once(base).chain(modules.modules.iter().map(|module| module.as_path()));
-    match read_from.into_iter().find(|folder| same_folder(out, folder)) {
+pub(crate) fn check_out(out: &Path, base: &Place, modules: &Modules) -> Result<(), CliError> {
+    let mut read_from = std::iter::once(base).chain(&modules.places).filter_map(Place::folder);
+    match read_from.find(|folder| same_folder(out, folder)) {
         None => Ok(()),
         Some(_) => Err(CliError::Usage(format!(
             "--out `{}` is a folder that is read from, and would be overwritten; choose another",
@@ -99,12 +101,12 @@ pub(crate) fn provenance(
     bank: &Bank,
     weights: &[f64],
     seed: Option<u64>,
-    modules: &ModuleArgs,
+    modules: &Modules,
 ) -> Result<Provenance, CliError> {
     Ok(Provenance {
         composition: Some(Composition::new(bank, weights, seed)?),
         base_sha256: Some(base.model.sha256().to_owned()),
-        license: family::license(&modules.modules)?,
+        license: family::license(&modules.places)?,
         notes: Vec::new(),
     })
 }
@@ -122,7 +124,7 @@ pub(crate) fn write_adapter(folder: &Path, files: &Export) -> Result<(), CliErro
 
 /// Writes the base with the module added to it, in f32. Returns the bytes of its weight file.
 fn merge_into(base: &Base, module: &Module, out: &Path) -> Result<usize, CliError> {
-    let weights = read_part(BASE, &base.folder, "model.safetensors", WEIGHTS_BYTES)?;
+    let weights = base.place.read(BASE, "model.safetensors", WEIGHTS_BYTES)?;
     let file = SafeTensors::parse(&weights, &Limits::BASE)?;
     let merged = merge(module, &file)?.collect::<Result<Vec<_>, _>>()?;
     let tensors: Vec<TensorOut<'_>> = merged
@@ -141,12 +143,11 @@ fn merge_into(base: &Base, module: &Module, out: &Path) -> Result<usize, CliErro
     make_folder(out)?;
     write(&out.join("model.safetensors"), &bytes)?;
     write(&out.join("config.json"), &merged_config(base)?)?;
-    let tokenizer = read_part(BASE, &base.folder, "tokenizer.json", JSON_BYTES)?;
+    let tokenizer = base.place.read(BASE, "tokenizer.json", JSON_BYTES)?;
     write(&out.join("tokenizer.json"), &tokenizer)?;
     for name in CARRIED {
-        let path = base.folder.join(name);
-        if path.is_file() {
-            write(&out.join(name), &read(&path, JSON_BYTES)?)?;
+        if base.place.has(name) {
+            write(&out.join(name), &base.place.read(BASE, name, JSON_BYTES)?)?;
         }
     }
     Ok(bytes.len())
@@ -155,7 +156,7 @@ fn merge_into(base: &Base, module: &Module, out: &Path) -> Result<usize, CliErro
 /// The base's configuration, saying f32 where it says how its weights are stored: transformers would round the merged
 /// ones to that.
 fn merged_config(base: &Base) -> Result<Vec<u8>, CliError> {
-    let bytes = read_part(BASE, &base.folder, "config.json", JSON_BYTES)?;
+    let bytes = base.place.read(BASE, "config.json", JSON_BYTES)?;
     // The base has been loaded from this file, so it is an object.
     let Ok(mut config) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) else {
         return Ok(bytes);

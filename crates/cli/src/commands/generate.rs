@@ -20,7 +20,8 @@ const TOGETHER: usize = 32;
 /// # Errors
 /// Those of the files it reads, and of the model.
 pub(crate) fn run(arguments: &GenerateArgs) -> Result<(), CliError> {
-    let weights = arguments.modules.weights(&arguments.weights)?;
+    let modules = arguments.modules.find(&arguments.base.store)?;
+    let weights = modules.weights(&arguments.weights)?;
     let inputs = match (&arguments.input, &arguments.file) {
         (Some(input), _) => vec![input.clone()],
         (None, Some(file)) => read_inputs(file)?,
@@ -31,7 +32,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> Result<(), CliError> {
         }
     };
     let base = Base::load(&arguments.base)?;
-    let bank = modules::bank(&arguments.modules, &base.model.base_spec())?;
+    let bank = modules::bank(&modules, &base.model.base_spec())?;
     let engine = base.engine(bank.as_ref(), &[], Path::new(""))?;
     let candidate = Candidate { weights };
     let mut reporter = Reporter::new();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use lorahub_adapters::Module;
+use lorahub_hub::Kind;
 use lorahub_t5::{Activation, MAX_TOKENS, expected_tensors};
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use crate::base::Base;
 use crate::error::CliError;
 use crate::family::Family;
 use crate::files::{name_of, read_rows};
+use crate::hub::Place;
 use crate::modules::load_one;
 use crate::output::{print, print_json};
 
@@ -22,16 +24,17 @@ use crate::output::{print, print_json};
 pub(crate) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
     let path = &arguments.path;
     let base = match &arguments.base {
-        Some(folder) => Some(Base::load_on_cpu(folder)?),
+        Some(given) => Some(Base::load_on_cpu(&Place::find(Kind::Base, given, &arguments.store)?)?),
         None => None,
     };
     let base = base.as_ref();
+    let place = Place::find_any(path, &arguments.store)?;
     let (report, problem) = if path.join("family.json").is_file() {
         inspect_family(path, base)?
-    } else if path.join("adapter_config.json").exists() {
-        inspect_adapter(path, base)?
-    } else if path.join("config.json").exists() {
-        (inspect_base(path)?, None)
+    } else if place.has("adapter_config.json") {
+        inspect_adapter(&place, base)?
+    } else if place.has("config.json") {
+        (inspect_base(&place)?, None)
     } else if path.is_file() {
         inspect_rows(path, base)?
     } else if path.exists() {
@@ -60,9 +63,9 @@ pub(crate) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
 /// A report, and why the thing does not fit the base, if it does not.
 type Report = (Value, Option<String>);
 
-fn inspect_adapter(path: &Path, base: Option<&Base>) -> Result<Report, CliError> {
-    let name = name_of(path);
-    let module = load_one(path, &name, None)?;
+fn inspect_adapter(place: &Place, base: Option<&Base>) -> Result<Report, CliError> {
+    let name = place.name();
+    let module = load_one(place, &name, None)?;
     let mut report = json!({
         "kind": "adapter",
         "name": module.name,
@@ -77,7 +80,7 @@ fn inspect_adapter(path: &Path, base: Option<&Base>) -> Result<Report, CliError>
     });
     let problem = match base {
         None => None,
-        Some(base) => problem_of(load_one(path, &name, Some(&base.model.base_spec()))),
+        Some(base) => problem_of(load_one(place, &name, Some(&base.model.base_spec()))),
     };
     note_fit(&mut report, base, problem.as_deref());
     Ok((report, problem))
@@ -102,8 +105,8 @@ fn leaves(module: &Module) -> BTreeSet<&str> {
     module.pairs.keys().map(|path| &path[leaf(path)..]).collect()
 }
 
-fn inspect_base(path: &Path) -> Result<Value, CliError> {
-    let base = Base::load_on_cpu(path)?;
+fn inspect_base(place: &Place) -> Result<Value, CliError> {
+    let base = Base::load_on_cpu(place)?;
     let config = base.model.config();
     let tensors = expected_tensors(config);
     Ok(json!({
@@ -135,7 +138,7 @@ fn inspect_family(path: &Path, base: Option<&Base>) -> Result<Report, CliError> 
     let against = match base {
         Some(base) => base,
         None => {
-            own = Base::load_on_cpu(&path.join(&family.base))?;
+            own = Base::load_on_cpu(&Place::Folder(path.join(&family.base)))?;
             &own
         }
     };
@@ -143,7 +146,7 @@ fn inspect_family(path: &Path, base: Option<&Base>) -> Result<Report, CliError> 
     let mut problem = None;
     let mut modules = Vec::new();
     for listed in &family.modules {
-        let loaded = load_one(&path.join(&listed.path), &listed.name, Some(&spec));
+        let loaded = load_one(&Place::Folder(path.join(&listed.path)), &listed.name, Some(&spec));
         modules.push(json!({ "name": listed.name, "fits": loaded.is_ok() }));
         problem = problem.or(problem_of(loaded));
     }

@@ -28,10 +28,11 @@ struct Score {
 /// # Errors
 /// Those of the files it reads, and [`CliError::Overflow`].
 pub(crate) fn run(arguments: &ScoreArgs) -> Result<(), CliError> {
-    let weights = arguments.modules.weights(&arguments.weights)?;
+    let modules = arguments.modules.find(&arguments.base.store)?;
+    let weights = modules.weights(&arguments.weights)?;
     let shots = read_rows(&arguments.shots)?;
     let base = Base::load(&arguments.base)?;
-    let bank = modules::bank(&arguments.modules, &base.model.base_spec())?;
+    let bank = modules::bank(&modules, &base.model.base_spec())?;
     let engine = base.engine(bank.as_ref(), &shots, &arguments.shots)?;
     let candidate = Candidate { weights };
     let losses = pollster::block_on(engine.evaluate(std::slice::from_ref(&candidate)))

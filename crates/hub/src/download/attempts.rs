@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 
 use super::{Cancel, Downloader, Progress, Reason};
-use crate::{Body as _, Clock, Fetch, FetchError, HubError, Request, Response, Store};
+use crate::{Body as _, Clock, Fetch, FetchError, HubError, Request, Response};
 
 /// Why a download goes no further as it is.
 pub(super) enum Stop {
@@ -83,7 +83,7 @@ pub(super) struct Attempts<'r, F, C, S> {
     fresh: Cell<bool>,
 }
 
-impl<'r, F: Fetch, C: Clock, S: Store> Attempts<'r, F, C, S> {
+impl<'r, F: Fetch, C: Clock, S> Attempts<'r, F, C, S> {
     pub(super) fn new(
         down: &'r Downloader<'r, F, C, S>,
         url: String,

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use progress::{Progress, Reason};
 
 use crate::{
-    Chunks, Clock, Commit, Fetch, FileEntry, Hub, HubError, Key, Repository, Sha256, Source, Store, Stored, api,
+    Chunks, Clock, Commit, Fetch, FileEntry, GitBlob, Hub, HubError, Key, Repository, Sha256, Source, Store, Stored,
+    api,
 };
 use attempts::{Attempts, Stop};
 use run::Run;
@@ -35,6 +36,8 @@ pub struct Wanted {
     pub sha256: Option<Sha256>,
     /// The hashes of its parts.
     pub chunks: Option<Chunks>,
+    /// What git calls its content; looked at where its hash is not known.
+    pub blob: Option<GitBlob>,
 }
 
 impl Wanted {
@@ -45,6 +48,7 @@ impl Wanted {
             size: entry.size,
             sha256: entry.sha256,
             chunks: entry.chunks.clone(),
+            blob: None,
         }
     }
 }
@@ -121,8 +125,8 @@ pub struct Downloader<'a, F, C, S> {
     options: Options,
 }
 
-impl<'a, F: Fetch, C: Clock, S: Store> Downloader<'a, F, C, S> {
-    /// A downloader.
+impl<'a, F: Fetch, C: Clock, S> Downloader<'a, F, C, S> {
+    /// A downloader; for the hub's answers alone, the store may be `&()`.
     pub fn new(fetch: &'a F, clock: &'a C, store: &'a S, options: Options) -> Self {
         Self {
             fetch,
@@ -132,6 +136,43 @@ impl<'a, F: Fetch, C: Clock, S: Store> Downloader<'a, F, C, S> {
         }
     }
 
+    /// The commit that a repository's `main` is now. To be shown; nothing uses it until it is recorded.
+    ///
+    /// # Errors
+    /// [`HubError::Api`] for a strange answer, and what the network does wrong.
+    pub async fn latest(&self, repository: &Repository, cancel: &Cancel) -> Result<Commit, HubError> {
+        let url = api::revision_url(&self.options.hub, repository);
+        api::revision_of(&self.answer(url, cancel).await?)
+    }
+
+    /// The files of a repository at a commit, with sizes and, of large files, hashes: to complete a manifest.
+    ///
+    /// # Errors
+    /// As [`latest`](Self::latest).
+    pub async fn files_of(
+        &self,
+        repository: &Repository,
+        commit: &Commit,
+        cancel: &Cancel,
+    ) -> Result<Vec<api::RemoteFile>, HubError> {
+        let url = api::files_url(&self.options.hub, repository, commit);
+        api::files_of(&self.answer(url, cancel).await?)
+    }
+
+    /// A small answer of the hub's API.
+    async fn answer(&self, url: String, cancel: &Cancel) -> Result<Vec<u8>, HubError> {
+        match Attempts::new(self, url, cancel, &|_| ()).answer().await {
+            Ok(bytes) => Ok(bytes),
+            Err(Stop::Error(error)) => Err(error),
+            Err(Stop::Changed) => Err(HubError::Api {
+                reason: "it changes".to_owned(),
+            }),
+            Err(Stop::NoRanges(reason)) => Err(HubError::Api { reason }),
+        }
+    }
+}
+
+impl<F: Fetch, C: Clock, S: Store> Downloader<'_, F, C, S> {
     /// The file, if it is kept already: by the hash that is known of it, or that was recorded at its first download.
     ///
     /// Its size is compared, its content is not; [`Store::verify`] does that.
@@ -208,50 +249,31 @@ impl<'a, F: Fetch, C: Clock, S: Store> Downloader<'a, F, C, S> {
     /// # Errors
     /// As [`latest`](Self::latest).
     pub async fn commit_of(&self, repository: &Repository, cancel: &Cancel) -> Result<Commit, HubError> {
-        let key = Key::of_text(&format!("commit of {repository}"));
-        if let Some(bytes) = self.store.record(key).await?
-            && let Some(commit) = str::from_utf8(&bytes).ok().and_then(|text| Commit::new(text).ok())
-        {
+        if let Some(commit) = self.recorded_commit(repository).await? {
             return Ok(commit);
         }
         let commit = self.latest(repository, cancel).await?;
-        self.store.put_record(key, commit.as_str().as_bytes()).await?;
+        self.record_commit(repository, &commit).await?;
         Ok(commit)
     }
 
-    /// The commit that a repository's `main` is now. To be shown; nothing uses it until it is recorded.
+    /// The commit that was recorded for a repository.
     ///
     /// # Errors
-    /// [`HubError::Api`] for a strange answer, and what the network does wrong.
-    pub async fn latest(&self, repository: &Repository, cancel: &Cancel) -> Result<Commit, HubError> {
-        let url = api::revision_url(&self.options.hub, repository);
-        api::revision_of(&self.answer(url, cancel).await?)
+    /// [`HubError::Store`].
+    pub async fn recorded_commit(&self, repository: &Repository) -> Result<Option<Commit>, HubError> {
+        let bytes = self.store.record(commit_key(repository)).await?;
+        Ok(bytes.and_then(|bytes| str::from_utf8(&bytes).ok().and_then(|text| Commit::new(text).ok())))
     }
 
-    /// The files of a repository at a commit, with sizes and, of large files, hashes: to complete a manifest.
+    /// Records the commit to use of a repository from now on, in place of another: for the user to decide.
     ///
     /// # Errors
-    /// As [`latest`](Self::latest).
-    pub async fn files_of(
-        &self,
-        repository: &Repository,
-        commit: &Commit,
-        cancel: &Cancel,
-    ) -> Result<Vec<api::RemoteFile>, HubError> {
-        let url = api::files_url(&self.options.hub, repository, commit);
-        api::files_of(&self.answer(url, cancel).await?)
-    }
-
-    /// A small answer of the hub's API.
-    async fn answer(&self, url: String, cancel: &Cancel) -> Result<Vec<u8>, HubError> {
-        match Attempts::new(self, url, cancel, &|_| ()).answer().await {
-            Ok(bytes) => Ok(bytes),
-            Err(Stop::Error(error)) => Err(error),
-            Err(Stop::Changed) => Err(HubError::Api {
-                reason: "it changes".to_owned(),
-            }),
-            Err(Stop::NoRanges(reason)) => Err(HubError::Api { reason }),
-        }
+    /// [`HubError::Store`].
+    pub async fn record_commit(&self, repository: &Repository, commit: &Commit) -> Result<(), HubError> {
+        self.store
+            .put_record(commit_key(repository), commit.as_str().as_bytes())
+            .await
     }
 
     async fn first_seen(&self, source: &Source) -> Result<Option<FirstSeen>, HubError> {
@@ -273,6 +295,10 @@ impl<'a, F: Fetch, C: Clock, S: Store> Downloader<'a, F, C, S> {
         let json = serde_json::to_vec(&FirstSeen { sha256, size }).unwrap_or_default();
         self.store.put_record(first_seen_key(source), &json).await
     }
+}
+
+fn commit_key(repository: &Repository) -> Key {
+    Key::of_text(&format!("commit of {repository}"))
 }
 
 fn first_seen_key(source: &Source) -> Key {

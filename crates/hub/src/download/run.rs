@@ -7,9 +7,10 @@ use std::ops::Range;
 use super::attempts::{Attempts, Fault, Stop};
 use super::progress::Meter;
 use super::{Cancel, Downloader, Progress, Reason, Wanted};
+use crate::digest::BlobHasher;
 use crate::journal::{self, Head, JOURNAL_VERSION};
 use crate::store::READ_BYTES;
-use crate::{Clock, Fetch, Hasher, HubError, Key, Response, Sha256, Store, Stored};
+use crate::{Clock, Fetch, GitBlob, Hasher, HubError, Key, Response, Sha256, Store, Stored};
 
 /// The largest file that is fetched: flan-t5-xxl has 45 GB. The list of a file's chunks is kept in memory.
 const FILE_BYTES: u64 = 1 << 36;
@@ -271,21 +272,33 @@ impl<'r, F: Fetch, C: Clock, S: Store> Run<'r, F, C, S> {
     pub(super) async fn verify(&self, expected: Option<Sha256>) -> Result<Stored, HubError> {
         let size = self.size.get().unwrap_or(0);
         for last in [false, true] {
-            let found = self.hash_part(size).await?;
+            let (found, found_blob) = self.hash_part(size).await?;
             let right = expected.is_none_or(|expected| expected == found);
+            let blob = self
+                .wanted
+                .blob
+                .zip(found_blob)
+                .filter(|(expected, found)| expected != found);
             // Nobody else vouches for a file without known hash: its chunks must be what came.
             let broken = if right && expected.is_some() {
                 Vec::new()
             } else {
                 self.broken_chunks().await?
             };
-            if right && broken.is_empty() {
+            if right && broken.is_empty() && blob.is_none() {
                 return Ok(Stored { sha256: found, size });
             }
             if last || broken.is_empty() {
                 self.store().discard(self.key).await?;
-                let (url, expected) = (self.url.clone(), expected.unwrap_or(found));
-                return Err(HubError::Digest { url, expected, found });
+                let url = self.url.clone();
+                return Err(match blob {
+                    Some((expected, found)) => HubError::BlobDigest { url, expected, found },
+                    None => HubError::Digest {
+                        url,
+                        expected: expected.unwrap_or(found),
+                        found,
+                    },
+                });
             }
             self.done.borrow_mut().retain(|index, _| !broken.contains(index));
             match self.fetch_missing().await {
@@ -300,8 +313,11 @@ impl<'r, F: Fetch, C: Clock, S: Store> Run<'r, F, C, S> {
         Err(HubError::Changed { url: self.url.clone() })
     }
 
-    async fn hash_part(&self, size: u64) -> Result<Sha256, HubError> {
+    /// The part's hash, and what git calls it where that is to be looked at.
+    async fn hash_part(&self, size: u64) -> Result<(Sha256, Option<GitBlob>), HubError> {
         let mut hasher = Hasher::default();
+        let by_blob = self.wanted.blob.is_some() && self.wanted.sha256.is_none();
+        let mut blob_hasher = by_blob.then(|| BlobHasher::new(size));
         let mut at = 0;
         while at < size {
             self.tries.check_cancel()?;
@@ -310,10 +326,13 @@ impl<'r, F: Fetch, C: Clock, S: Store> Run<'r, F, C, S> {
                 break;
             }
             hasher.update(&bytes);
+            if let Some(blob_hasher) = &mut blob_hasher {
+                blob_hasher.update(&bytes);
+            }
             at += bytes.len() as u64;
             self.tries.say(Progress::Verifying { done: at, total: size });
         }
-        Ok(hasher.finish())
+        Ok((hasher.finish(), blob_hasher.map(BlobHasher::finish)))
     }
 
     /// The chunks that the storage no longer has as they came.

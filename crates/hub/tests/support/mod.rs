@@ -480,6 +480,7 @@ pub(crate) fn wanted(file: &[u8], hash: bool) -> Wanted {
         size: hash.then_some(file.len() as u64),
         sha256: hash.then(|| Sha256::of(file)),
         chunks: None,
+        blob: None,
     }
 }
 

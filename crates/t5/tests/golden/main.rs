@@ -4,6 +4,7 @@
 //! `tests/golden/PROVENANCE.md` says how the numbers were made and why the tolerances are what they are. The GPU's tests
 //! (`crates/webgpu/tests/golden`) make the same checks.
 
+mod adapters;
 mod checks;
 mod family;
 
@@ -58,6 +59,26 @@ fn the_objective_equals_the_reference_package() {
 #[test]
 fn exports_give_what_peft_gives() {
     checks::exports_give_what_peft_gives(&cpu(), F32);
+}
+
+#[test]
+fn every_adapter_gives_what_peft_gives_under_either_rule() {
+    adapters::every_adapter_gives_what_peft_gives_under_either_rule(&cpu(), F32);
+}
+
+#[test]
+fn compositions_of_unequal_adapters_give_what_peft_gives() {
+    adapters::compositions_of_unequal_adapters_give_what_peft_gives(&cpu(), F32);
+}
+
+#[test]
+fn a_generation_of_unequal_adapters_loses_what_peft_loses() {
+    adapters::a_generation_of_unequal_adapters_loses_what_peft_loses(&cpu(), F32);
+}
+
+#[test]
+fn a_wrong_scaling_is_noticed() {
+    adapters::a_wrong_scaling_is_noticed(&cpu(), F32);
 }
 
 /// Composing the modules anew gives the matrices that were exported, to the bit.

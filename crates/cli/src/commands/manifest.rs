@@ -1,0 +1,117 @@
+//! `lorahub manifest`: what can be downloaded, and completing that from a hub.
+
+use lorahub_hub::{Cancel, Commit, Downloader, FileEntry, Manifest, Refreshed};
+
+use crate::error::CliError;
+use crate::files::write;
+use crate::hub::args::ManifestArgs;
+use crate::hub::{Entry, Http, SystemClock, read_manifest, select};
+use crate::output::{Reporter, print, say, warn};
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of the manifest's file and of the hub.
+pub(crate) fn run(arguments: &ManifestArgs) -> Result<(), CliError> {
+    let mut manifest = read_manifest(arguments.manifest.as_deref())?;
+    if arguments.refresh {
+        refresh(arguments, &mut manifest)?;
+    }
+    let json = manifest.to_json().map_err(lorahub_hub::HubError::from)?;
+    match &arguments.out {
+        Some(path) => write(path, json.as_bytes()),
+        None => print(json.trim_end()),
+    }
+}
+
+/// Completes the entries asked for.
+fn refresh(arguments: &ManifestArgs, manifest: &mut Manifest) -> Result<(), CliError> {
+    let names: Vec<String> = if arguments.names.is_empty() {
+        let bases = manifest.bases.iter().map(|base| base.id.clone());
+        bases
+            .chain(manifest.modules.iter().map(|module| module.name.clone()))
+            .collect()
+    } else {
+        arguments.names.clone()
+    };
+    let entries = select(manifest, &names, None)?;
+    let clock = SystemClock::start().map_err(CliError::Thread)?;
+    let http = Http::new(arguments.hub.stall());
+    let hub = Downloader::new(&http, &clock, &(), arguments.hub.options());
+    let cancel = Cancel::default();
+    let mut reporter = Reporter::new();
+    let mut left = 0;
+    for (number, old) in entries.iter().enumerate() {
+        reporter.show(&format!("{} of {}: {}", number + 1, entries.len(), old.name()));
+        let refreshed = pollster::block_on(async {
+            let commit = hub.latest(old.repository(), &cancel).await?;
+            let files = hub.files_of(old.repository(), &commit, &cancel).await?;
+            Ok::<_, lorahub_hub::HubError>(old.refreshed(&commit, &files)?)
+        });
+        let Refreshed { entry: new, .. } = refreshed?;
+        let changes = changes(old, &new);
+        reporter.finish();
+        for change in &changes {
+            let line = format!("{}: {}", old.name(), change.text);
+            if change.known { warn(&line) } else { say(&line) }
+        }
+        if changes.iter().any(|change| change.known) && !arguments.accept {
+            left += 1;
+        } else {
+            put(manifest, new);
+        }
+    }
+    if left > 0 {
+        warn(&format!(
+            "{left} entries have changed at the hub and are left as they were; --accept puts in what is new"
+        ));
+    }
+    Ok(())
+}
+
+fn put(manifest: &mut Manifest, entry: Entry) {
+    match entry {
+        Entry::Base(new) => manifest
+            .bases
+            .iter_mut()
+            .filter(|base| base.id == new.id)
+            .for_each(|base| *base = new.clone()),
+        Entry::Module(new) => manifest
+            .modules
+            .iter_mut()
+            .filter(|module| module.name == new.name)
+            .for_each(|module| *module = new.clone()),
+    }
+}
+
+/// A difference, and whether it takes the place of something that was known.
+struct Change {
+    text: String,
+    known: bool,
+}
+
+/// What is new or another.
+fn changes(old: &Entry, new: &Entry) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut compare = |what: &str, before: Option<String>, now: Option<String>| {
+        if before != now {
+            let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "not known".to_owned());
+            changes.push(Change {
+                text: format!("{what}: {} -> {}", text(&before), text(&now)),
+                known: before.is_some(),
+            });
+        }
+    };
+    let commit = |entry: &Entry| entry.commit().map(Commit::to_string);
+    compare("commit", commit(old), commit(new));
+    // A refresh keeps the files and their order.
+    for (before, now) in old.files().iter().zip(new.files()) {
+        let size = |file: &FileEntry| file.size.map(|size| format!("{size} bytes"));
+        let hash = |file: &FileEntry| file.sha256.map(|hash| hash.to_string());
+        let chunks = |file: &FileEntry| file.chunks.as_ref().map(|_| "hashes of parts".to_owned());
+        compare(&before.path, size(before), size(now));
+        compare(&before.path, hash(before), hash(now));
+        compare(&before.path, chunks(before), chunks(now));
+    }
+    changes
+}

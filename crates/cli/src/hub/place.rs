@@ -1,0 +1,218 @@
+//! Where a base or module is: in a folder of its own, or in the store under a name.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use lorahub_hub::{FileStore, HubError, Kept, Kind, Sha256, public_manifest};
+
+use super::{StoreArgs, catalogue};
+use crate::error::CliError;
+use crate::files::{FolderKind, missing, name_of, read, read_part};
+
+/// A base or module to be read.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In the store.
+    Kept(Box<Held>),
+}
+
+/// A base or module in a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    kept: Kept,
+    store: FileStore,
+}
+
+impl Place {
+    /// What the user means: a folder if there is one, else what was downloaded under that name.
+    ///
+    /// # Errors
+    /// [`CliError::NotDownloaded`] with the command that does it, [`CliError::Usage`] for a thing of the other kind,
+    /// [`CliError::Hub`]. A name that nobody knows is taken for a folder, which its reader will not find.
+    pub(crate) fn find(kind: Kind, given: &Path, store: &StoreArgs) -> Result<Self, CliError> {
+        let name = match given.to_str() {
+            Some(name) if !given.exists() => name,
+            _ => return Ok(Self::Folder(given.to_owned())),
+        };
+        if let Some(place) = Self::named(kind, name, store)? {
+            return Ok(place);
+        }
+        let other = match kind {
+            Kind::Base => Kind::Module,
+            Kind::Module => Kind::Base,
+        };
+        match Self::named(other, name, store) {
+            Ok(None) => Ok(Self::Folder(given.to_owned())),
+            Ok(Some(_)) | Err(CliError::NotDownloaded { .. }) => Err(CliError::Usage(format!(
+                "`{name}` is the name of a {other}, expected a {kind}; give it to --{other}"
+            ))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the user means, which may be of either kind.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) fn find_any(given: &Path, store: &StoreArgs) -> Result<Self, CliError> {
+        if let Some(name) = given.to_str()
+            && !given.exists()
+        {
+            for kind in [Kind::Base, Kind::Module] {
+                if let Some(place) = Self::named(kind, name, store)? {
+                    return Ok(place);
+                }
+            }
+        }
+        Ok(Self::Folder(given.to_owned()))
+    }
+
+    /// What was downloaded under a name; `None` for a name that neither the store nor the built-in manifest has.
+    ///
+    /// # Errors
+    /// [`CliError::NotDownloaded`], [`CliError::Hub`].
+    pub(crate) fn named(kind: Kind, name: &str, store: &StoreArgs) -> Result<Option<Self>, CliError> {
+        let not_downloaded = || CliError::NotDownloaded {
+            kind,
+            name: name.to_owned(),
+            command: download_command(&[name], store),
+        };
+        if let Some(opened) = store.find()?
+            && let Some(kept) = catalogue(&opened)?.get(kind, name).cloned()
+        {
+            return if pollster::block_on(kept.missing(&opened))?.is_empty() {
+                Ok(Some(Self::Kept(Box::new(Held { kept, store: opened }))))
+            } else {
+                Err(not_downloaded())
+            };
+        }
+        let public = public_manifest().map_err(HubError::from)?;
+        let listed = match kind {
+            Kind::Base => public.base(name).is_some(),
+            Kind::Module => public.module(name).is_some(),
+        };
+        if listed { Err(not_downloaded()) } else { Ok(None) }
+    }
+
+    /// A name for it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Folder(folder) => name_of(folder),
+            Self::Kept(held) => held.kept.name.clone(),
+        }
+    }
+
+    /// What the catalogue knows of it, if it is in the store.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Kept(held) => Some(&held.kept),
+        }
+    }
+
+    /// Its folder, if it has one of its own.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Kept(_) => None,
+        }
+    }
+
+    /// Whether it has a file of this name.
+    pub(crate) fn has(&self, file: &str) -> bool {
+        match self {
+            Self::Folder(folder) => folder.join(file).exists(),
+            Self::Kept(held) => held.kept.file(file).is_some(),
+        }
+    }
+
+    /// Reads one of its files. What comes from the store has its hash.
+    ///
+    /// # Errors
+    /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Read`], [`CliError::TooLarge`], and
+    /// [`CliError::Hub`] if the store has changed the file.
+    pub(crate) fn read(&self, kind: FolderKind, file: &str, limit: u64) -> Result<Vec<u8>, CliError> {
+        let held = match self {
+            Self::Folder(folder) => return read_part(kind, folder, file, limit),
+            Self::Kept(held) => held,
+        };
+        let stored = held
+            .kept
+            .file(file)
+            .ok_or_else(|| missing(kind, Path::new(&held.kept.name), file, |other| self.has(other)))?;
+        let bytes = read(&held.store.path(stored.sha256), limit)?;
+        let (expected, found) = (stored.sha256, Sha256::of(&bytes));
+        if found == expected {
+            Ok(bytes)
+        } else {
+            Err(HubError::Corrupt { expected, found }.into())
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Kept(held) => held.kept.name.fmt(f),
+        }
+    }
+}
+
+/// The command that downloads these into that store.
+pub(crate) fn download_command(names: &[&str], store: &StoreArgs) -> String {
+    let words = std::iter::once("download").chain(names.iter().copied());
+    with_store(words.map(str::to_owned).collect(), store)
+}
+
+/// A command about that store.
+pub(crate) fn store_command(mut words: Vec<String>, store: &StoreArgs) -> String {
+    words.insert(0, "store".to_owned());
+    with_store(words, store)
+}
+
+fn with_store(mut words: Vec<String>, store: &StoreArgs) -> String {
+    if let Some(store) = &store.store {
+        words.extend(["--store".to_owned(), store.display().to_string()]);
+    }
+    command(words)
+}
+
+/// The command that this process was started with.
+pub(crate) fn again() -> String {
+    let words = std::env::args_os().skip(1);
+    command(words.map(|word| word.to_string_lossy().into_owned()))
+}
+
+/// A command as a shell takes it.
+fn command(words: impl IntoIterator<Item = String>) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
+    let mut line = "lorahub".to_owned();
+    for word in words {
+        line.push(' ');
+        if !word.is_empty() && word.chars().all(plain) {
+            line.push_str(&word);
+        } else {
+            line.push('\'');
+            line.push_str(&word.replace('\'', r"'\''"));
+            line.push('\'');
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn a_command_can_be_pasted_into_a_shell() {
+        let words = ["download", "google/flan-t5-small", "two words", "it's", "", "$x"].map(str::to_owned);
+        assert_eq!(
+            command(words),
+            r"lorahub download google/flan-t5-small 'two words' 'it'\''s' '' '$x'"
+        );
+    }
+}
