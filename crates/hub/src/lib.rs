@@ -18,6 +18,7 @@ mod api;
 mod catalogue;
 mod digest;
 mod download;
+mod entry;
 mod error;
 mod fetch;
 #[cfg(not(target_family = "wasm"))]
@@ -33,6 +34,7 @@ pub use api::{RemoteFile, files_of, files_url, revision_of, revision_url};
 pub use catalogue::{Catalogue, Kept, KeptFile, Kind};
 pub use digest::{GitBlob, Hasher, Sha256};
 pub use download::{Cancel, Downloader, Options, Progress, Reason, Wanted};
+pub use entry::Entry;
 pub use error::{HubError, ManifestError};
 pub use fetch::{Body, Clock, Fetch, FetchError, Request, Response};
 #[cfg(not(target_family = "wasm"))]
