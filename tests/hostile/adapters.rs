@@ -373,7 +373,7 @@ fn bad_patterns() -> Vec<BadAdapter> {
         on("a target's rank twice", "rank_pattern", r#"{"q":2,"q":4}"#, "config-duplicate-key", &["`rank_pattern.q`", "twice", "remove"]),
         on("a target's alpha twice, once escaped", "alpha_pattern", r#"{"q":2,"\u0071":2}"#, "config-duplicate-key", &["`alpha_pattern.q`", "twice"]),
         on("too many ranks", "rank_pattern", &many(4097, |i| format!("q{i}")), "config-too-many-names", &["`rank_pattern`", "4097 names", "limit is 4096"]),
-        on("too many expressions for ranks", "rank_pattern", &many(65, |i| format!("q|x{i}")), "config-too-many-expressions", &["`rank_pattern`", "65 regular expressions", "limit is 64", "whole paths"]),
+        on("too many expressions for ranks", "rank_pattern", &many(33, |i| format!("q|x{i}")), "config-too-many-expressions", &["`rank_pattern`", "33 regular expressions", "limit is 32", "whole paths"]),
         on("a broken expression for a rank", "rank_pattern", r#"{"(q":2}"#, "config-pattern", &["`rank_pattern`", "`(q`", "list the names"]),
         on("an expression that ends PEFT's own bracket", "alpha_pattern", r#"{"q)|(v":2}"#, "config-pattern", &["`alpha_pattern`", "`q)|(v`"]),
         on("an expression for an alpha that looks ahead", "alpha_pattern", r#"{"(?!x)q":2}"#, "config-pattern", &["`alpha_pattern`", "list the names"]),

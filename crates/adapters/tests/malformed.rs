@@ -286,11 +286,19 @@ fn no_bytes_cause_a_panic() {
         }
         bytes
     };
+    // Expressions of every kind, so that mutations reach them too.
+    let patterns = adapter
+        .with("rank_pattern", r#"{"EncDecAttention.(q|v)":2,"^encoder.*q$":2}"#)
+        .with("alpha_pattern", r#"{"SelfAttention\\.[qv]":5,"^.*EncDec.*":0.5}"#)
+        .with("use_rslora", "true")
+        .config_json()
+        .into_bytes();
     for seed in 0..10_000 {
         let mut state = seed;
-        match seed % 3 {
+        match seed % 4 {
             0 => read(&mutate(&config, &mut state), &tensors),
             1 => read(&config, &mutate(&tensors, &mut state)),
+            2 => read(&mutate(&patterns, &mut state), &tensors),
             _ => read(&mutate(&config, &mut state), &mutate(&tensors, &mut state)),
         }
     }

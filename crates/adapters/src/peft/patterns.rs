@@ -17,7 +17,7 @@ use super::select::pattern_within;
 use super::{ConfigError, TensorsError};
 
 /// Keys that are not plain names, and the size of one when compiled. Each is tried on every target.
-const MAX_EXPRESSIONS: usize = 64;
+const MAX_EXPRESSIONS: usize = 32;
 const EXPRESSION_BYTES: usize = 1 << 13;
 
 /// One of the two settings.
