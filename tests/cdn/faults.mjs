@@ -105,7 +105,7 @@ export async function send(response, path, range, fault, entry) {
     const limit = Math.min(length, ...[fault.drop, fault.stall, fault.truncate].flatMap((f) => (f ? [f.at ?? 0] : [])));
     const rate = fault.slow?.bytesPerSecond;
     const most = rate ? Math.max(1, Math.min(1 << 16, Math.floor(rate / 20))) : 1 << 18;
-    while (entry.sent < limit && !response.destroyed) {
+    while (entry.sent < limit && !response.req.socket.destroyed) {
       const start = range.start + entry.sent;
       const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(most, limit - entry.sent)), 0, undefined, start);
       if (bytesRead === 0) break;
@@ -113,7 +113,7 @@ export async function send(response, path, range, fault, entry) {
       const flipped = (fault.flip?.at ?? (fault.flip ? 0 : -1)) - start;
       if (flipped >= 0 && flipped < bytesRead) piece[flipped] ^= 1;
       entry.sent += bytesRead;
-      if (!response.write(piece)) await drained(response);
+      await written(response, piece);
       if (rate) await sleep((1000 * bytesRead) / rate);
     }
     if (fault.stall) return; // The connection stays open, and nothing comes.
@@ -130,10 +130,21 @@ export async function send(response, path, range, fault, entry) {
   }
 }
 
-/** @param {import('node:http').ServerResponse} response */
-function drained(response) {
+/**
+ * Writes, and waits until it is out, or the connection gone: a response that waits behind another is not told of that.
+ *
+ * @param {import('node:http').ServerResponse} response
+ * @param {Buffer} piece
+ */
+function written(response, piece) {
+  const { socket } = response.req;
   return new Promise((resolve) => {
-    response.once('drain', resolve);
-    response.once('close', resolve);
+    const done = () => {
+      socket.off('close', done);
+      resolve(undefined);
+    };
+    socket.once('close', done);
+    response.write(piece, done);
+    if (socket.destroyed) done();
   });
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use lorahub_hub::{
     Cancel, Catalogue, Commit, Downloader, FileStore, HubError, Kept, KeptFile, Kind, Options, Progress, Reason,
-    Sha256, Stored, Wanted,
+    RemoteFile, Sha256, Stored, Wanted,
 };
 use serde::Serialize;
 

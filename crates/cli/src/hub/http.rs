@@ -15,6 +15,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 /// How long it may take to find a host, and to connect to it.
 const CONNECT: Duration = Duration::from_secs(15);
+/// How much later than the download a request gives up a connection on which nothing comes.
+const LATER: Duration = Duration::from_secs(5);
 /// Bytes read at once.
 const PIECE_BYTES: usize = 1 << 16;
 
@@ -25,8 +27,10 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// A client that gives up a connection on which nothing comes for `idle`.
-    pub(crate) fn new(idle: Duration) -> Self {
+    /// A client for downloads whose answers may pause for `stall`. It gives such a connection up a little later: the
+    /// download has noticed by then, and the thread ends too.
+    pub(crate) fn new(stall: Duration) -> Self {
+        let idle = stall + LATER;
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = ureq::Agent::config_builder()
             .tls_config(tls)

@@ -8,6 +8,7 @@ mod torch;
 mod commands;
 mod devices;
 mod golden;
+mod hub;
 mod journey;
 mod malformed;
 mod support;
