@@ -3,14 +3,14 @@
 use std::cell::RefCell;
 
 use lorahub_hub::{
-    Cancel, Catalogue, Commit, Downloader, FileStore, HubError, Kept, KeptFile, Kind, Options, Progress, Reason,
+    Cancel, Catalogue, Commit, Downloader, Entry, FileStore, HubError, Kept, KeptFile, Kind, Options, Progress, Reason,
     RemoteFile, Sha256, Stored, Wanted,
 };
 use serde::Serialize;
 
 use crate::error::CliError;
 use crate::hub::args::DownloadArgs;
-use crate::hub::{Entry, Http, SystemClock, catalogue, download_command, read_manifest, select};
+use crate::hub::{Http, SystemClock, catalogue, download_command, read_manifest, select};
 use crate::output::{Reporter, bytes_text, print, print_json, say, warn};
 
 /// What `download --json` prints.

@@ -1,11 +1,11 @@
 //! `lorahub manifest`: what can be downloaded, and completing that from a hub.
 
-use lorahub_hub::{Cancel, Commit, Downloader, FileEntry, Manifest, Refreshed};
+use lorahub_hub::{Cancel, Commit, Downloader, Entry, FileEntry, HubError, Manifest, Refreshed};
 
 use crate::error::CliError;
 use crate::files::write;
 use crate::hub::args::ManifestArgs;
-use crate::hub::{Entry, Http, SystemClock, read_manifest, select};
+use crate::hub::{Http, SystemClock, read_manifest, select};
 use crate::output::{Reporter, print, say, warn};
 
 /// Runs the command.
@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &ManifestArgs) -> Result<(), CliError> {
     if arguments.refresh {
         refresh(arguments, &mut manifest)?;
     }
-    let json = manifest.to_json().map_err(lorahub_hub::HubError::from)?;
+    let json = manifest.to_json().map_err(HubError::from)?;
     match &arguments.out {
         Some(path) => write(path, json.as_bytes()),
         None => print(json.trim_end()),
@@ -46,7 +46,7 @@ fn refresh(arguments: &ManifestArgs, manifest: &mut Manifest) -> Result<(), CliE
         let refreshed = pollster::block_on(async {
             let commit = hub.latest(old.repository(), &cancel).await?;
             let files = hub.files_of(old.repository(), &commit, &cancel).await?;
-            Ok::<_, lorahub_hub::HubError>(old.refreshed(&commit, &files)?)
+            Ok::<_, HubError>(old.refreshed(&commit, &files)?)
         });
         let Refreshed { entry: new, .. } = refreshed?;
         let changes = changes(old, &new);

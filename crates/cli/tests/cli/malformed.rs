@@ -65,7 +65,7 @@ fn flags() {
     let parsers: &[(&[&str], &[&str], &str)] = &[
         (&[], &[], "Usage"),
         (&["compose"], &[], "unrecognized subcommand 'compose'"),
-        (&["inspect"], &[], "<PATH>"),
+        (&["inspect"], &[], "<PATH-or-NAME>"),
         (&["adapt"], &["--module", "m", "--shots", "s"], "--base <DIR>"),
         (&["adapt"], &["--base", "b", "--module", "m"], "--shots <FILE>"),
         (&["adapt"], &["--base", "b", "--module"], "a value is required"),
