@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lorahub_adapters::Rule;
 use lorahub_composer::{ComposerError, ObjectiveName};
-use lorahub_devices::DeviceChoice;
+use lorahub_devices::{DeviceChoice, WeightStorage};
 use lorahub_hub::{HubError, Kind, public_manifest};
 
 use crate::error::CliError;
@@ -76,6 +76,10 @@ pub(crate) struct BaseArgs {
     /// What computes. The default gives the same losses on every machine of a kind; the others depend on the GPU.
     #[arg(long, value_enum, default_value = "cpu")]
     pub(crate) backend: BackendName,
+    /// How the base's matrices are held: f32, lossless (f16 where that loses nothing), f16, q8_0 or q4_0; arithmetic is
+    /// f32 in every case [default: f32 on the CPU, lossless on a GPU].
+    #[arg(long, value_name = "DTYPE")]
+    pub(crate) dtype: Option<WeightStorage>,
 }
 
 /// Modules and the rule that composes them.

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lorahub_adapters::Bank;
 use lorahub_composer::{Clock as _, Shot};
-use lorahub_devices::{DeviceChoice, Hook, Request, open};
+use lorahub_devices::{DeviceChoice, Hook, Request, WeightStorage, open};
 use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, T5Error};
-use lorahub_weights::{Limits, SafeTensors, sha256_hex};
+use lorahub_weights::{FileTensors, Limits};
 
 use crate::args::BaseArgs;
 use crate::error::CliError;
-use crate::files::{FolderKind, JSON_BYTES, WEIGHTS_BYTES};
+use crate::files::{FolderKind, JSON_BYTES};
 use crate::hub::Place;
 use crate::output::{Watch, say, warn};
 
@@ -59,7 +59,7 @@ impl Base {
     /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Base`], [`CliError::Model`] where the device asked
     /// for cannot be used.
     pub(crate) fn load(arguments: &BaseArgs) -> Result<Self, CliError> {
-        Self::load_on(&arguments.place()?, arguments.backend.into(), None)
+        Self::load_on(&arguments.place()?, arguments.backend.into(), arguments.dtype, None)
     }
 
     /// Loads a base on the CPU.
@@ -67,7 +67,7 @@ impl Base {
     /// # Errors
     /// As [`load`](Self::load).
     pub(crate) fn load_on_cpu(place: &Place) -> Result<Self, CliError> {
-        Self::load_on(place, DeviceChoice::Cpu, None)
+        Self::load_on(place, DeviceChoice::Cpu, None, None)
     }
 
     /// Loads a base; with `stop` the device ends in the middle of a generation when the flag is raised. Says which
@@ -78,11 +78,12 @@ impl Base {
     pub(crate) fn load_on(
         place: &Place,
         choice: DeviceChoice,
+        dtype: Option<WeightStorage>,
         stop: Option<&Arc<AtomicBool>>,
     ) -> Result<Self, CliError> {
         let config = place.read(BASE, "config.json", JSON_BYTES)?;
         let tokenizer = place.read(BASE, "tokenizer.json", JSON_BYTES)?;
-        let weights = place.read(BASE, "model.safetensors", WEIGHTS_BYTES)?;
+        let (weights, sha256) = place.open(BASE, "model.safetensors")?;
         let of_base = |source: T5Error| CliError::Base {
             folder: place.to_string(),
             source: Box::new(source),
@@ -90,8 +91,8 @@ impl Base {
         let files = ModelFiles {
             config: &config,
             tokenizer: &tokenizer,
-            weights: &SafeTensors::parse(&weights, &Limits::BASE).map_err(|error| of_base(error.into()))?,
-            sha256: &sha256_hex(&weights),
+            weights: &FileTensors::open(weights, &Limits::BASE).map_err(|error| of_base(error.into()))?,
+            sha256: &sha256,
         };
         let hook = stop.map(|stop| -> Hook {
             let stop = stop.clone();
@@ -104,6 +105,7 @@ impl Base {
         let request = Request {
             choice,
             tuning: None,
+            weights: dtype,
             seconds: Rc::new(move || clock.seconds()),
             hook,
         };

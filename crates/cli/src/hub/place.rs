@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use lorahub_hub::{FileStore, HubError, Kept, Kind, Sha256, public_manifest};
+use lorahub_hub::{FileStore, HubError, Kept, Kind, Sha256, Stored, public_manifest};
 
 use super::{StoreArgs, catalogue};
 use crate::error::CliError;
-use crate::files::{FolderKind, missing, name_of, read, read_part};
+use crate::files::{DiskFile, FolderKind, missing, name_of, part, read, read_part};
 
 /// A base or module to be read.
 #[derive(Clone, Debug)]
@@ -23,6 +23,23 @@ pub(crate) enum Place {
 pub(crate) struct Held {
     kept: Kept,
     store: FileStore,
+}
+
+impl Held {
+    fn stored(&self, kind: FolderKind, file: &str) -> Result<Stored, CliError> {
+        let has = |other: &str| self.kept.file(other).is_some();
+        let stored = self.kept.file(file);
+        stored.ok_or_else(|| missing(kind, Path::new(&self.kept.name), file, has))
+    }
+}
+
+/// What the store gives must be what was put there.
+fn same(expected: Sha256, found: Sha256) -> Result<(), HubError> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(HubError::Corrupt { expected, found })
+    }
 }
 
 impl Place {
@@ -138,17 +155,32 @@ impl Place {
             Self::Folder(folder) => return read_part(kind, folder, file, limit),
             Self::Kept(held) => held,
         };
-        let stored = held
-            .kept
-            .file(file)
-            .ok_or_else(|| missing(kind, Path::new(&held.kept.name), file, |other| self.has(other)))?;
+        let stored = held.stored(kind, file)?;
         let bytes = read(&held.store.path(stored.sha256), limit)?;
-        let (expected, found) = (stored.sha256, Sha256::of(&bytes));
-        if found == expected {
-            Ok(bytes)
-        } else {
-            Err(HubError::Corrupt { expected, found }.into())
+        same(stored.sha256, Sha256::of(&bytes))?;
+        Ok(bytes)
+    }
+
+    /// Opens one of its files to be read by ranges, with its hash, in hexadecimal. What comes from the store has its
+    /// hash.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn open(&self, kind: FolderKind, file: &str) -> Result<(DiskFile, String), CliError> {
+        let hashed = |file: DiskFile| {
+            let hash = file.sha256().map_err(HubError::from)?;
+            Ok((file, hash))
+        };
+        let held = match self {
+            Self::Folder(folder) => return hashed(DiskFile::open(&part(kind, folder, file)?)?),
+            Self::Kept(held) => held,
+        };
+        let stored = held.stored(kind, file)?;
+        let (file, hash) = hashed(DiskFile::open(&held.store.path(stored.sha256))?)?;
+        if let Some(found) = Sha256::from_hex(&hash) {
+            same(stored.sha256, found)?;
         }
+        Ok((file, hash))
     }
 }
 
