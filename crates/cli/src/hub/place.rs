@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use lorahub_hub::{FileStore, HubError, Kept, Kind, Sha256, public_manifest};
+use lorahub_hub::{FileStore, HubError, Kept, Kind, Sha256, Stored, public_manifest};
 
 use super::{StoreArgs, catalogue};
 use crate::error::CliError;
-use crate::files::{FolderKind, missing, name_of, read, read_part};
+use crate::files::{FolderKind, find_part, missing, name_of, read};
 
 /// A base or module to be read.
 #[derive(Clone, Debug)]
@@ -128,27 +128,44 @@ impl Place {
         }
     }
 
+    /// Where one of its files is, and what its hash must be, where that is known.
+    ///
+    /// # Errors
+    /// [`CliError::NotAFolder`], [`CliError::Missing`].
+    pub(crate) fn path(&self, kind: FolderKind, file: &str) -> Result<(PathBuf, Option<Sha256>), CliError> {
+        match self {
+            Self::Folder(folder) => Ok((find_part(kind, folder, file)?, None)),
+            Self::Kept(held) => {
+                let stored = held.stored(kind, file)?;
+                Ok((held.store.path(stored.sha256), Some(stored.sha256)))
+            }
+        }
+    }
+
     /// Reads one of its files. What comes from the store has its hash.
     ///
     /// # Errors
     /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Read`], [`CliError::TooLarge`], and
     /// [`CliError::Hub`] if the store has changed the file.
     pub(crate) fn read(&self, kind: FolderKind, file: &str, limit: u64) -> Result<Vec<u8>, CliError> {
-        let held = match self {
-            Self::Folder(folder) => return read_part(kind, folder, file, limit),
-            Self::Kept(held) => held,
-        };
-        let stored = held
-            .kept
-            .file(file)
-            .ok_or_else(|| missing(kind, Path::new(&held.kept.name), file, |other| self.has(other)))?;
-        let bytes = read(&held.store.path(stored.sha256), limit)?;
-        let (expected, found) = (stored.sha256, Sha256::of(&bytes));
-        if found == expected {
-            Ok(bytes)
-        } else {
-            Err(HubError::Corrupt { expected, found }.into())
+        let (path, expected) = self.path(kind, file)?;
+        let bytes = read(&path, limit)?;
+        match expected {
+            Some(expected) if Sha256::of(&bytes) != expected => {
+                let found = Sha256::of(&bytes);
+                Err(HubError::Corrupt { expected, found }.into())
+            }
+            _ => Ok(bytes),
         }
+    }
+}
+
+impl Held {
+    fn stored(&self, kind: FolderKind, file: &str) -> Result<Stored, CliError> {
+        let has = |other: &str| self.kept.file(other).is_some();
+        self.kept
+            .file(file)
+            .ok_or_else(|| missing(kind, Path::new(&self.kept.name), file, has))
     }
 }
 
