@@ -67,8 +67,8 @@ impl From<BackendName> for DeviceChoice {
 /// The base model and the device.
 #[derive(Debug, Args)]
 pub(crate) struct BaseArgs {
-    /// Folder of the base model: config.json, tokenizer.json and model.safetensors, as Hugging Face has them; or the
-    /// name of a downloaded one.
+    /// Folder of the base model, as Hugging Face has it: config.json, tokenizer.json and the weights (model.safetensors,
+    /// in one file or several, or pytorch_model.bin); or the name of a downloaded one.
     #[arg(long, value_name = "DIR-or-NAME")]
     pub(crate) base: PathBuf,
     #[command(flatten)]

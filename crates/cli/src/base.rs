@@ -9,26 +9,25 @@ use lorahub_adapters::Bank;
 use lorahub_composer::{Clock as _, Shot};
 use lorahub_devices::{DeviceChoice, Hook, Request, WeightStorage, open};
 use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, T5Error};
-use lorahub_weights::{FileTensors, Limits};
+use lorahub_weights::Tensors;
 
 use crate::args::BaseArgs;
 use crate::error::CliError;
 use crate::files::{FolderKind, JSON_BYTES};
 use crate::hub::Place;
 use crate::output::{Watch, say, warn};
+use crate::weights::with_weights;
 
 /// The layout of a base.
 pub(crate) const BASE: FolderKind = FolderKind {
     name: "base",
-    expected: "config.json, tokenizer.json and model.safetensors",
+    expected: "config.json, tokenizer.json and model.safetensors (or model.safetensors.index.json with its files, or \
+               pytorch_model.bin)",
     instead: &[
         (
-            "model.safetensors.index.json",
-            "weights in several files are not supported; save the model in one, with a larger max_shard_size",
-        ),
-        (
-            "pytorch_model.bin",
-            "pickled weights are not supported; save the model again with save_pretrained, which writes safetensors",
+            "pytorch_model.bin.index.json",
+            "pickled weights in several files are not supported; save the model again with save_pretrained, which writes \
+             safetensors",
         ),
         (
             "adapter_config.json",
@@ -83,16 +82,9 @@ impl Base {
     ) -> Result<Self, CliError> {
         let config = place.read(BASE, "config.json", JSON_BYTES)?;
         let tokenizer = place.read(BASE, "tokenizer.json", JSON_BYTES)?;
-        let (weights, sha256) = place.open(BASE, "model.safetensors")?;
         let of_base = |source: T5Error| CliError::Base {
             folder: place.to_string(),
             source: Box::new(source),
-        };
-        let files = ModelFiles {
-            config: &config,
-            tokenizer: &tokenizer,
-            weights: &FileTensors::open(weights, &Limits::BASE).map_err(|error| of_base(error.into()))?,
-            sha256: &sha256,
         };
         let hook = stop.map(|stop| -> Hook {
             let stop = stop.clone();
@@ -114,8 +106,17 @@ impl Base {
         if choice != DeviceChoice::Cpu {
             say(&format!("{}: {}", opened.report.name, opened.report.detail));
         }
+        let load = |weights: &dyn Tensors, sha256: &str| {
+            let files = ModelFiles {
+                config: &config,
+                tokenizer: &tokenizer,
+                weights,
+                sha256,
+            };
+            pollster::block_on(opened.device.load(files)).map_err(of_base)
+        };
         Ok(Self {
-            model: pollster::block_on(opened.device.load(files)).map_err(of_base)?,
+            model: with_weights(place, load)?,
             id: place.name(),
             place: place.clone(),
         })

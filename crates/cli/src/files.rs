@@ -1,12 +1,10 @@
 //! Reading and writing files.
 
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::ops::Range;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use lorahub_composer::{Shot, parse_rows};
-use lorahub_weights::{ReadAt, Sha256Stream, WeightsError};
 
 use crate::error::CliError;
 
@@ -38,67 +36,6 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CliError> {
     Ok(bytes)
 }
 
-/// A file of tensors that is read by ranges.
-pub(crate) struct DiskFile {
-    file: fs::File,
-    size: u64,
-}
-
-impl DiskFile {
-    /// Opens a file.
-    ///
-    /// # Errors
-    /// [`CliError::Read`].
-    pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
-        let open = || {
-            let file = fs::File::open(path)?;
-            let size = file.metadata()?.len();
-            Ok(Self { file, size })
-        };
-        open().map_err(|source| CliError::Read {
-            path: path.to_owned(),
-            source,
-        })
-    }
-
-    /// The hash of all of it, in hexadecimal.
-    ///
-    /// # Errors
-    /// [`WeightsError::Read`].
-    pub(crate) fn sha256(&self) -> Result<String, WeightsError> {
-        /// Read at once.
-        const BYTES: u64 = 16 << 20;
-        let mut hash = Sha256Stream::default();
-        let mut at = 0;
-        while at < self.size {
-            let end = self.size.min(at + BYTES);
-            hash.update(&self.read_at(at..end)?);
-            at = end;
-        }
-        Ok(hash.hex())
-    }
-}
-
-impl ReadAt for DiskFile {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_at(&self, range: Range<u64>) -> Result<Vec<u8>, WeightsError> {
-        let read = || {
-            let mut file = &self.file;
-            file.seek(SeekFrom::Start(range.start))?;
-            let mut bytes = Vec::new();
-            file.take(range.end.saturating_sub(range.start))
-                .read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        read().map_err(|error: std::io::Error| WeightsError::Read {
-            reason: error.to_string(),
-        })
-    }
-}
-
 /// Rows from a JSON Lines file.
 ///
 /// # Errors
@@ -119,35 +56,23 @@ pub(crate) struct FolderKind {
     pub(crate) instead: &'static [(&'static str, &'static str)],
 }
 
-/// A file of a folder whose layout is given.
-///
-/// # Errors
-/// [`CliError::NotAFolder`], [`CliError::Missing`] with what is there instead, and those of [`read`].
-pub(crate) fn read_part(kind: FolderKind, folder: &Path, file: &str, limit: u64) -> Result<Vec<u8>, CliError> {
-    read(&part(kind, folder, file)?, limit)
-}
-
-/// Where a file of a folder whose layout is given lies.
+/// The path of a file of a folder whose layout is given.
 ///
 /// # Errors
 /// [`CliError::NotAFolder`], [`CliError::Missing`] with what is there instead.
-pub(crate) fn part(kind: FolderKind, folder: &Path, file: &str) -> Result<PathBuf, CliError> {
+pub(crate) fn find_part(kind: FolderKind, folder: &Path, file: &str) -> Result<PathBuf, CliError> {
     if !folder.is_dir() {
-        return Err(not_a_folder(kind, folder));
+        return Err(CliError::NotAFolder {
+            kind: kind.name,
+            folder: folder.to_owned(),
+            expected: kind.expected,
+        });
     }
     let path = folder.join(file);
     if path.exists() {
-        return Ok(path);
-    }
-    Err(missing(kind, folder, file, |other| folder.join(other).exists()))
-}
-
-/// The error for a folder that is none.
-pub(crate) fn not_a_folder(kind: FolderKind, folder: &Path) -> CliError {
-    CliError::NotAFolder {
-        kind: kind.name,
-        folder: folder.to_owned(),
-        expected: kind.expected,
+        Ok(path)
+    } else {
+        Err(missing(kind, folder, file, |other| folder.join(other).exists()))
     }
 }
 

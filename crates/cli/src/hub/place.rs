@@ -7,7 +7,7 @@ use lorahub_hub::{FileStore, HubError, Kept, Kind, Sha256, Stored, public_manife
 
 use super::{StoreArgs, catalogue};
 use crate::error::CliError;
-use crate::files::{DiskFile, FolderKind, missing, name_of, part, read, read_part};
+use crate::files::{FolderKind, find_part, missing, name_of, read};
 
 /// A base or module to be read.
 #[derive(Clone, Debug)]
@@ -23,23 +23,6 @@ pub(crate) enum Place {
 pub(crate) struct Held {
     kept: Kept,
     store: FileStore,
-}
-
-impl Held {
-    fn stored(&self, kind: FolderKind, file: &str) -> Result<Stored, CliError> {
-        let has = |other: &str| self.kept.file(other).is_some();
-        let stored = self.kept.file(file);
-        stored.ok_or_else(|| missing(kind, Path::new(&self.kept.name), file, has))
-    }
-}
-
-/// What the store gives must be what was put there.
-fn same(expected: Sha256, found: Sha256) -> Result<(), HubError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(HubError::Corrupt { expected, found })
-    }
 }
 
 impl Place {
@@ -145,42 +128,44 @@ impl Place {
         }
     }
 
+    /// Where one of its files is, and what its hash must be, where that is known.
+    ///
+    /// # Errors
+    /// [`CliError::NotAFolder`], [`CliError::Missing`].
+    pub(crate) fn path(&self, kind: FolderKind, file: &str) -> Result<(PathBuf, Option<Sha256>), CliError> {
+        match self {
+            Self::Folder(folder) => Ok((find_part(kind, folder, file)?, None)),
+            Self::Kept(held) => {
+                let stored = held.stored(kind, file)?;
+                Ok((held.store.path(stored.sha256), Some(stored.sha256)))
+            }
+        }
+    }
+
     /// Reads one of its files. What comes from the store has its hash.
     ///
     /// # Errors
     /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Read`], [`CliError::TooLarge`], and
     /// [`CliError::Hub`] if the store has changed the file.
     pub(crate) fn read(&self, kind: FolderKind, file: &str, limit: u64) -> Result<Vec<u8>, CliError> {
-        let held = match self {
-            Self::Folder(folder) => return read_part(kind, folder, file, limit),
-            Self::Kept(held) => held,
-        };
-        let stored = held.stored(kind, file)?;
-        let bytes = read(&held.store.path(stored.sha256), limit)?;
-        same(stored.sha256, Sha256::of(&bytes))?;
-        Ok(bytes)
-    }
-
-    /// Opens one of its files to be read by ranges, with its hash, in hexadecimal. What comes from the store has its
-    /// hash.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub(crate) fn open(&self, kind: FolderKind, file: &str) -> Result<(DiskFile, String), CliError> {
-        let hashed = |file: DiskFile| {
-            let hash = file.sha256().map_err(HubError::from)?;
-            Ok((file, hash))
-        };
-        let held = match self {
-            Self::Folder(folder) => return hashed(DiskFile::open(&part(kind, folder, file)?)?),
-            Self::Kept(held) => held,
-        };
-        let stored = held.stored(kind, file)?;
-        let (file, hash) = hashed(DiskFile::open(&held.store.path(stored.sha256))?)?;
-        if let Some(found) = Sha256::from_hex(&hash) {
-            same(stored.sha256, found)?;
+        let (path, expected) = self.path(kind, file)?;
+        let bytes = read(&path, limit)?;
+        match expected {
+            Some(expected) if Sha256::of(&bytes) != expected => {
+                let found = Sha256::of(&bytes);
+                Err(HubError::Corrupt { expected, found }.into())
+            }
+            _ => Ok(bytes),
         }
-        Ok((file, hash))
+    }
+}
+
+impl Held {
+    fn stored(&self, kind: FolderKind, file: &str) -> Result<Stored, CliError> {
+        let has = |other: &str| self.kept.file(other).is_some();
+        self.kept
+            .file(file)
+            .ok_or_else(|| missing(kind, Path::new(&self.kept.name), file, has))
     }
 }
 
