@@ -45,18 +45,19 @@ const PART_BYTES: u64 = 8 << 20;
 
 /// Puts in the hashes of the parts of files that are in the store, by the catalogue's word which content they have.
 fn add_parts(arguments: &ManifestArgs, names: &[String], manifest: &mut Manifest) -> Result<(), CliError> {
-    let Some(store) = arguments.store.find()? else {
-        return Err(CliError::NotInStore {
-            store: arguments.store.folder()?,
-            name: names.first().cloned().unwrap_or_default(),
-        });
-    };
+    let store = arguments.store.open()?;
     let catalogue = catalogue(&store)?;
     let mut added = 0;
     for mut entry in select(manifest, names, None)? {
         let kept = catalogue.get(entry.kind(), entry.name());
         let Some(kept) = kept.filter(|kept| entry.commit().is_none_or(|commit| *commit == kept.commit)) else {
-            continue;
+            if arguments.names.is_empty() {
+                continue;
+            }
+            return Err(CliError::NotInStore {
+                store: arguments.store.folder()?,
+                name: entry.name().to_owned(),
+            });
         };
         let files = match &mut entry {
             Entry::Base(base) => &mut base.files,
