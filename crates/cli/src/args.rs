@@ -291,6 +291,7 @@ impl ModuleArgs {
 /// The modules of a set, as it was when it was downloaded. Where some are not here, one command downloads all.
 fn find_set(name: &str, store: &StoreArgs) -> Result<Vec<Place>, CliError> {
     let mut sets = public_manifest().map_err(HubError::from)?.sets;
+    let listed = sets.iter().any(|set| set.name == name);
     if let Some(opened) = store.find()?
         && let Some(kept) = catalogue(&opened)?.set(name)
     {
@@ -309,7 +310,7 @@ fn find_set(name: &str, store: &StoreArgs) -> Result<Vec<Place>, CliError> {
         Ok(None) | Err(CliError::NotDownloaded { .. }) => Err(CliError::NotDownloaded {
             kind: Kind::Module,
             name: module.clone(),
-            command: download_command(&["--set", name], store),
+            command: download_command(&["--set", name], listed, store),
         }),
         Err(error) => Err(error),
     };

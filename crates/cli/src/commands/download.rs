@@ -1,6 +1,6 @@
 //! `lorahub download`: bases and modules from a hub into the store.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use lorahub_hub::{
     Cancel, Catalogue, Commit, Completed, Downloader, Entry, FileStore, HubError, KeptFile, Kind, Listing, Options,
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &DownloadArgs) -> Result<(), CliError> {
         store: &store,
         clock: &clock,
         cancel: listen(),
-        asks: RefCell::new(true),
+        asks: Cell::new(true),
         reporter: RefCell::new(Reporter::new()),
     };
     let mut downloaded = Downloaded {
@@ -132,7 +132,7 @@ fn name_missing_bases(downloaded: &Downloaded, store: &FileStore, arguments: &Do
     needed.dedup();
     for base in needed {
         if catalogue.get(Kind::Base, base).is_none() {
-            let command = download_command(&[base], &arguments.store);
+            let command = download_command(&[base], arguments.manifest.is_none(), &arguments.store);
             say(&format!(
                 "these modules go with the base `{base}`, which is not here: {command}"
             ));
@@ -166,7 +166,7 @@ struct Work<'a> {
     clock: &'a SystemClock,
     cancel: Cancel,
     /// Whether the hub has answered those so far.
-    asks: RefCell<bool>,
+    asks: Cell<bool>,
     reporter: RefCell<Reporter>,
 }
 
@@ -197,14 +197,14 @@ impl Work<'_> {
                 wanted.size.get_or_insert(stored.size);
             }
             let label = format!("{} {path} ({} of {count})", entry.name(), number + 1);
-            let fetched = RefCell::new(0);
+            let fetched = Cell::new(0);
             let progress = |progress| self.show(&label, progress, &fetched);
             let Stored { sha256, size } = self.patient.download(&wanted, &self.cancel, &progress).await?;
             files.push(DownloadedFile {
                 path,
                 sha256,
                 size,
-                fetched: fetched.take(),
+                fetched: fetched.get(),
             });
         }
         let kept_file = |file: &DownloadedFile| KeptFile {
@@ -267,14 +267,14 @@ impl Work<'_> {
 
     /// What `main` is now; `None` if the hub cannot be asked, which is tried once.
     async fn main_of(&self, entry: &Entry) -> Result<Option<Commit>, CliError> {
-        if !*self.asks.borrow() {
+        if !self.asks.get() {
             return Ok(None);
         }
         match self.hasty.latest(entry.repository(), &self.cancel).await {
             Ok(main) => Ok(Some(main)),
             Err(HubError::Cancelled) => Err(HubError::Cancelled.into()),
             Err(error) => {
-                self.asks.replace(false);
+                self.asks.set(false);
                 say(&format!("whether `main` has moved cannot be learnt ({error})"));
                 Ok(None)
             }
@@ -306,7 +306,7 @@ impl Work<'_> {
     }
 
     /// Shows how far a file is.
-    fn show(&self, label: &str, progress: Progress, fetched: &RefCell<u64>) {
+    fn show(&self, label: &str, progress: Progress, fetched: &Cell<u64>) {
         let mut reporter = self.reporter.borrow_mut();
         match progress {
             Progress::Checking { done, total } => {
@@ -354,7 +354,7 @@ impl Work<'_> {
                 ));
             }
             Progress::Done { fetched: bytes, .. } => {
-                fetched.replace(bytes);
+                fetched.set(bytes);
             }
             _ => {}
         }

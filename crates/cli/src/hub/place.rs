@@ -74,10 +74,15 @@ impl Place {
     /// # Errors
     /// [`CliError::NotDownloaded`], [`CliError::Hub`].
     pub(crate) fn named(kind: Kind, name: &str, store: &StoreArgs) -> Result<Option<Self>, CliError> {
+        let public = public_manifest().map_err(HubError::from)?;
+        let listed = match kind {
+            Kind::Base => public.base(name).is_some(),
+            Kind::Module => public.module(name).is_some(),
+        };
         let not_downloaded = || CliError::NotDownloaded {
             kind,
             name: name.to_owned(),
-            command: download_command(&[name], store),
+            command: download_command(&[name], listed, store),
         };
         if let Some(opened) = store.find()?
             && let Some(kept) = catalogue(&opened)?.get(kind, name).cloned()
@@ -88,11 +93,6 @@ impl Place {
                 Err(not_downloaded())
             };
         }
-        let public = public_manifest().map_err(HubError::from)?;
-        let listed = match kind {
-            Kind::Base => public.base(name).is_some(),
-            Kind::Module => public.module(name).is_some(),
-        };
         if listed { Err(not_downloaded()) } else { Ok(None) }
     }
 
@@ -178,10 +178,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// The command that downloads these into that store.
-pub(crate) fn download_command(names: &[&str], store: &StoreArgs) -> String {
-    let words = std::iter::once("download").chain(names.iter().copied());
-    with_store(words.map(str::to_owned).collect(), store)
+/// The command that downloads these into that store, by the built-in manifest if they are `listed` there.
+pub(crate) fn download_command(names: &[&str], listed: bool, store: &StoreArgs) -> String {
+    let manifest: &[&str] = if listed { &[] } else { &["--manifest", "FILE"] };
+    let words = ["download"].iter().chain(names).chain(manifest);
+    with_store(words.map(|word| (*word).to_owned()).collect(), store)
 }
 
 /// A command about that store.
