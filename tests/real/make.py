@@ -53,10 +53,17 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(SEED)
     model = T5ForConditionalGeneration(config_of(options.size))
+    # transformers 5 ties the head on construction whatever the configuration says; Flan-T5's is its own.
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight) * model.config.d_model**-0.5)
     base = options.hub / f"google/flan-t5-{options.size}"
     if not options.only_modules:
         model.save_pretrained(base, max_shard_size="64GB")
         shutil.copy(options.tokenizer, base / "tokenizer.json")
+        # As the published files have it.
+        config = json.loads((base / "config.json").read_text())
+        config["tie_word_embeddings"] = False
+        del config["scale_decoder_outputs"]
+        (base / "config.json").write_text(json.dumps(config, indent=2))
     names = PUBLIC[1] if options.size == "large" else ("one", "two")
     for name in names:
         adapter = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM"))

@@ -12,9 +12,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::error::{Error, write};
-use crate::golden;
 use crate::process::Cmd;
-use crate::project::{root, target_dir};
+use crate::project::{browser_tests, root, target_dir};
+use crate::{browser, build, golden, setup};
 
 /// A size of Flan-T5.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// Serve random weights of the true shape from this machine instead of the public hub.
     #[arg(long)]
     local: bool,
+    /// Also download it into a browser and load it there, with --local: rates and memory are printed.
+    #[arg(long, requires = "local")]
+    browser: bool,
     /// JSON Lines with `input` and `output` to adapt to; without it five Boolean expressions as in BIG-Bench Hard.
     #[arg(long, value_name = "FILE")]
     shots: Option<PathBuf>,
@@ -128,6 +131,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         .join(format!("lorahub{}", std::env::consts::EXE_SUFFIX));
 
     println!("[2/5] weights that only this machine has");
+    if arguments.local && folder.exists() {
+        // A commit never changes, so the store would rightly refuse other weights under the old one.
+        std::fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
+    }
     let large = arguments.size == Size::Large;
     if arguments.local || !large {
         let mut make = Cmd::new(&python)
@@ -256,7 +263,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         adapted["seconds"].as_f64().unwrap_or(f64::NAN),
         path.display()
     );
+    if arguments.browser {
+        in_browser(&hub, &id)?;
+    }
     Ok(())
+}
+
+/// The same base through Chromium.
+fn in_browser(hub: &Path, id: &str) -> Result<(), Error> {
+    println!("[browser] {id}");
+    build::run(None, false)?;
+    setup::npm_ci(&browser_tests())?;
+    Cmd::new("node")
+        .arg(root().join("tests/real/browser.mjs"))
+        .arg(hub)
+        .arg(id)
+        .env(browser::CHROMIUM, browser::chromium()?)
+        .run()
 }
 
 /// The rows to adapt to, and the file they are in.

@@ -46,6 +46,37 @@ answer({
     part.write(new Uint8Array([0xa5]), { at: 100 });
     part.close();
   },
+  /** Megabytes a second that the storage itself gives, read in pieces as a model is. */
+  readRate: async ({ name }) => {
+    const blobs = Object.values(await hub.files(name));
+    const [largest] = blobs.sort((a, b) => b.size - a.size);
+    const reader = new FileReaderSync();
+    const began = performance.now();
+    const PIECE = 16 << 20;
+    for (let at = 0; at < largest.size; at += PIECE) reader.readAsArrayBuffer(largest.slice(at, at + PIECE));
+    const seconds = (performance.now() - began) / 1000;
+    return { megabytes: Math.round(largest.size / 1e6), megabytesPerSecond: Math.round(largest.size / 1e6 / seconds) };
+  },
+  /** Loads a kept base, and tells what that took. */
+  load: async ({ base, device: kind, dtype }) => {
+    const { memory } = await started;
+    const files = await hub.files(base);
+    const size = files['model.safetensors'].size;
+    const config = new Uint8Array(await files['config.json'].arrayBuffer());
+    const device = await Device.open(config, { device: kind, dtype });
+    const before = memory.buffer.byteLength;
+    const began = performance.now();
+    const composer = await device.loadFiles(base, files, '0'.repeat(64));
+    const seconds = (performance.now() - began) / 1000;
+    return {
+      seconds: Math.round(seconds * 10) / 10,
+      megabytesPerSecond: Math.round(size / 1e6 / seconds),
+      wasmMegabytes: Math.round(memory.buffer.byteLength / 1e6),
+      wasmMegabytesBefore: Math.round(before / 1e6),
+      deviceMegabytes: composer.deviceMemory && Math.round(composer.deviceMemory.liveBytes / 1e6),
+      backend: composer.backend,
+    };
+  },
   /** Logits from a kept base with a kept module, and from the same files as bytes. */
   logits: async ({ base, module, input, target }) => {
     const [files, adapter] = [await hub.files(base), await hub.files(module)];

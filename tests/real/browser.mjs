@@ -1,0 +1,64 @@
+/**
+ * A base of a true shape through a browser: downloaded from the hub of `tests/cdn` into the origin private file system,
+ * then loaded onto each device in each form, with what that takes.
+ *
+ *     node tests/real/browser.mjs HUB_FOLDER google/flan-t5-large
+ *
+ * Prints one JSON line for each step. Needs `pkg/` (`cargo xtask build`) and the packages of tests/browser.
+ */
+import { join } from 'node:path';
+import { start } from '../cdn/cdn.mjs';
+import { ROOT, launch, open } from '../browser/lib/browser.mjs';
+import { serve } from '../browser/lib/server.mjs';
+
+const [folder, base] = process.argv.slice(2);
+const FILES = ['config.json', 'tokenizer.json', 'model.safetensors'];
+/** Device and form; the CPU's wasm holds f32 where that fits. */
+const LOADS = [
+  ['cpu', 'q8_0'],
+  ['cpu', 'f16'],
+  ['webgpu', 'q8_0'],
+  ['webgpu', 'f16'],
+];
+
+const manifest = JSON.stringify({ version: 1, bases: [{ id: base, repository: base, files: FILES.map((path) => ({ path })) }] });
+const cdn = await start({ root: folder });
+const server = await serve({ '/pkg/': join(ROOT, 'pkg'), '/pages/': join(ROOT, 'tests/browser/pages') });
+const browser = await launch();
+const say = (step) => console.log(JSON.stringify(step));
+const round = (value) => Math.round(value * 10) / 10;
+
+/** A page of its own for each step: what one left in the heap is not the other's. */
+async function visit() {
+  const { page, context } = await open(browser);
+  return async (path = 'hub.worker.mjs') => {
+    await page.goto(`${server.origin}/pages/worker.html?script=${path}`);
+    const ask = (message) => page.evaluate((m) => globalThis.ask(m), message);
+    await ask({ method: 'open', address: cdn.origin, manifest });
+    return { ask, context };
+  };
+}
+
+try {
+  // One context, whose storage all steps share.
+  const arrive = await visit();
+  let { ask } = await arrive();
+  const began = performance.now();
+  await ask({ method: 'download', names: [base] });
+  const seconds = (performance.now() - began) / 1000;
+  const bytes = cdn.log.reduce((sum, entry) => sum + entry.sent, 0);
+  say({ step: 'download', seconds: round(seconds), megabytes: Math.round(bytes / 1e6), megabytesPerSecond: round(bytes / 1e6 / seconds) });
+  cdn.log.length = 0;
+  ({ ask } = await arrive());
+  say({ step: 'storage', ...(await ask({ method: 'readRate', name: base })) });
+  for (const [device, dtype] of LOADS) {
+    ({ ask } = await arrive());
+    const found = await ask({ method: 'load', base, device, dtype }).catch((error) => ({ refused: error.message.split('\n')[0] }));
+    say({ step: 'load', device, dtype, ...found });
+  }
+  say({ step: 'requests after the download', count: cdn.log.length });
+} finally {
+  await browser.close();
+  await server.close();
+  await cdn.close();
+}
