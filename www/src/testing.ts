@@ -1,9 +1,11 @@
 /** For the unit tests: a journey over mock hosts, each behind a message channel as behind a worker. */
-import { Engine, type OpenOptions, type WorkerLike } from './engine/client.ts';
+import { Engine, type OpenOptions } from './engine/client.ts';
+import type { WorkerLike } from './engine/line.ts';
 import { mockHost, type MockOptions } from './engine/mock/host.ts';
 import { serve, type Host, type Port } from './engine/serve.ts';
 import { Journey } from './journey.ts';
 import { Remembered } from './remembered.ts';
+import { wishOf, type ModelChoice } from './state.ts';
 
 /** A worker that was started. */
 export interface Started {
@@ -16,7 +18,7 @@ export const mock = (options: MockOptions = {}): Host => mockHost({ generationMs
 /** `host` makes that of the next worker; it is told how many were started before. */
 export async function ready(host: (before: number) => Host = () => mock(), remembered = memory()) {
   const started: Started[] = [];
-  const open = (options: Partial<OpenOptions>, signal: AbortSignal): Promise<Engine> => {
+  const open = (model: ModelChoice, options: Partial<OpenOptions>, signal: AbortSignal): Promise<Engine> => {
     const { port1, port2 } = new MessageChannel();
     serve(port2 as unknown as Port, host(started.length));
     port1.start();
@@ -39,15 +41,19 @@ export async function ready(host: (before: number) => Host = () => mock(), remem
         return state.terminated;
       },
     });
-    return Engine.open({ ...options, familyUrl: '', wasmUrl: '', start: () => worker }, signal);
+    return Engine.open({ ...options, model: wishOf(model, ''), wasmUrl: '', start: () => worker }, signal);
   };
   const journey = new Journey(open, () => undefined, remembered);
   await journey.start();
   return { journey, started };
 }
 
-/** What the page remembers, for one test. */
+/** What the page remembers, for one test; `text` is what it knows of the device. */
 export function memory(text: string | null = null): Remembered {
-  let kept = text;
-  return new Remembered(() => ({ getItem: () => kept, setItem: (_, value) => void (kept = value) }));
+  const kept = new Map<string, string>(text === null ? [] : [['lorahub.device', text]]);
+  return new Remembered(() => ({
+    getItem: (key) => kept.get(key) ?? null,
+    setItem: (key, value) => void kept.set(key, value),
+    removeItem: (key) => void kept.delete(key),
+  }));
 }

@@ -175,9 +175,11 @@ export function tryOut(
     <p class="unknown" data-testid=${T.tryUnknown} role="status">
       ${state.unknown.length > 0
         ? html`This model has never seen ${state.unknown.map((w, i) => html`${i > 0 ? ', ' : ''}<mark>${w}</mark>`)}.`
-        : state.text.trim() === ''
-          ? 'It knows only the words it was trained on.'
-          : 'It knows every word of this.'}
+        : words.length === 0
+          ? nothing
+          : state.text.trim() === ''
+            ? 'It knows only the words it was trained on.'
+            : 'It knows every word of this.'}
     </p>
     ${examples.length > 0
       ? html`<ul class="chips" aria-label="Inputs to try">
@@ -197,10 +199,12 @@ export function tryOut(
         j.run?.outcome ? '' : 'Adapt first: there is nothing composed yet.',
       )}
     </div>
-    <details class="words" data-testid=${T.words}>
-      <summary>What this model understands (${count(words.length)} words)</summary>
-      <p class="word-list">${words.join('  ')}</p>
-    </details>
+    ${words.length > 0
+      ? html`<details class="words" data-testid=${T.words}>
+          <summary>What this model understands (${count(words.length)} words)</summary>
+          <p class="word-list">${words.join('  ')}</p>
+        </details>`
+      : nothing}
   </section>`;
 }
 
