@@ -104,6 +104,8 @@ export class LorahubComposer extends LitElement {
   #lastState = '';
   /** Whether Adapt, Pause or Cancel had the focus before an update. */
   #focusInBar = false;
+  /** Whether something in the panel of models had it. */
+  #focusInPanel = false;
 
   constructor() {
     super();
@@ -180,7 +182,9 @@ export class LorahubComposer extends LitElement {
     }
     this.dataset['state'] = state;
     this.dataset['check'] = j.check?.status ?? 'none';
-    this.#focusInBar = (this.renderRoot as ShadowRoot).activeElement?.closest('.action') != null;
+    const focused = (this.renderRoot as ShadowRoot).activeElement;
+    this.#focusInBar = focused?.closest('.action') != null;
+    this.#focusInPanel = focused?.closest('.models') != null;
     if (state === 'running' || j.check?.status === 'running') this.#wakeLock.hold();
     else this.#wakeLock.release();
     this.#announcer.observe(j, state);
@@ -198,6 +202,9 @@ export class LorahubComposer extends LitElement {
     }
     // Adapt gives way to Pause and Cancel in the same place, and back: a keyboard that was there stays there.
     const root = this.renderRoot as ShadowRoot;
+    if (this.#focusInPanel && !this.#models.shown && root.activeElement === null) {
+      root.querySelector<HTMLElement>(`[data-testid=${T.models}]`)?.focus({ preventScroll: true });
+    }
     if (this.#focusInBar && root.activeElement === null) {
       const heirs = state === 'running' ? [T.cancel] : [T.goOn, T.adapt];
       const heir = heirs.map((id) => root.querySelector<HTMLElement>(`[data-testid=${id}]`)).find((found) => found !== null);

@@ -47,7 +47,12 @@ function downloaded(m: Models): number | undefined {
 
 export function modelsPanel(j: Journey, m: Models, act: FileActions): TemplateResult | typeof nothing {
   if (!m.shown) return nothing;
-  return html`<section class="models" id="models" aria-labelledby="h-models" data-testid=${T.modelsPanel}>
+  const escape = (e: KeyboardEvent): void => {
+    if (e.key !== 'Escape') return;
+    e.preventDefault();
+    m.hide();
+  };
+  return html`<section class="models" id="models" aria-labelledby="h-models" data-testid=${T.modelsPanel} @keydown=${escape}>
     <div class="models-head">
       <h2 id="h-models">Another model</h2>
       <fieldset class="segments" aria-label="Where from">

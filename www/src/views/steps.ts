@@ -67,8 +67,8 @@ export function examplesStep(j: Journey, act: { addShot: () => void; paste: (int
   const draft = j.draft;
   const lookup = (text: string): Promise<[number, number][]> => j.unknownSpans(text);
   return html`<section class="step" aria-labelledby="h-examples">
-    <h2 id="h-examples"><span class="number">2</span> Check the examples</h2>
-    <p class="hint">All the model gets to see of the task. Edit them as you like.</p>
+    <h2 id="h-examples"><span class="number">2</span> ${draft?.own ? 'Write the examples' : 'Check the examples'}</h2>
+    <p class="hint">All the model gets to see of the task. ${draft?.own ? nothing : 'Edit them as you like.'}</p>
     <ol class="shots">
       ${repeat(
         draft?.shots ?? [],
