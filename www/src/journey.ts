@@ -23,7 +23,8 @@ import { splitRemedy } from './format.ts';
 import { Question } from './question.ts';
 import { Remembered } from './remembered.ts';
 import { parseRows, withoutShots } from './rows.ts';
-import { BUDGETS, DEMO, OWN, OWN_TASK, baseOf, candidatesOf, nameOf, type ModelChoice, type Attempt, type Check, type Draft, type Problem, type Run } from './state.ts';
+import { BUDGETS, DEMO, OWN, OWN_TASK, baseOf, candidatesOf, nameOf, tooMuch } from './state.ts';
+import type { Attempt, Check, Draft, ModelChoice, Problem, Run } from './state.ts';
 import { faultIn } from './validate.ts';
 
 /** How long a cancelled worker has to hand over what it has before another takes its place. */
@@ -119,7 +120,7 @@ export class Journey {
       return false;
     }
     if (gone && !openBefore) this.modelNote = `${nameOf(model)} is no longer stored in this browser, so the demo is open.`;
-    else this.#fail(thrown);
+    else this.#fail(code === 'engine_crashed' ? tooMuch(model, thrown) : thrown);
     this.#remembered.open(undefined);
     this.#leave(openBefore ? before : DEMO);
     thrown = await this.#startNow();
@@ -173,8 +174,9 @@ export class Journey {
             this.#changed();
           },
           onCrash: (error) => {
+            // While it is being opened, whoever opens it gets the same error.
+            if (this.engine) this.#fail(error);
             this.engine = undefined;
-            this.#fail(error);
           },
           onMoved: (device) => {
             this.deviceNote = this.busy ? `${device.detail} The search went on from its last step; nothing is lost.` : device.detail;
@@ -193,8 +195,7 @@ export class Journey {
     this.#remembered.keep(this.#remembered.wish.device, this.engine.tuning);
     if (this.model.kind === 'kept') this.#remembered.open({ base: this.model.base, modules: this.model.modules, weights: this.model.weights });
     else this.#remembered.open(undefined);
-    const first = this.family.tasks[0];
-    if (!this.draft) this.pick(first?.id ?? OWN);
+    if (!this.draft) this.pick(this.family.tasks[0]?.id ?? OWN);
     else this.#estimates.soon();
     await this.#conclude();
     this.#changed();

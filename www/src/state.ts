@@ -1,4 +1,5 @@
 /** The parts of what the page knows. `journey.ts` holds them and changes them, the views read them. */
+import { EngineError } from './engine/error.ts';
 import type { AdaptSettings, HeldOut, HeldOutProgress, HistoryPoint, Outcome, Progress, ModelWish, ModuleFiles, Shot, TaskInfo, WeightFormat } from './engine/protocol.ts';
 
 /** A model to have open, before the page says where its files are. `extra`: modules of the visitor's, for this visit. */
@@ -32,6 +33,11 @@ export function wishOf(model: ModelChoice, familyUrl: string): ModelWish {
     case 'files':
       return { source: { kind: 'files', name: model.name, files: model.files }, extra, weights: model.weights };
   }
+}
+
+/** The usual reason for a worker that dies of opening a model. */
+export function tooMuch(model: ModelChoice, cause: unknown): EngineError {
+  return new EngineError('model_too_large', `${nameOf(model)} was more than this tab could open; choose a smaller one, or close other tabs`, cause);
 }
 
 /** Equal for models on the same base, for which the same examples make sense. */

@@ -236,6 +236,13 @@ mod tests {
             (
                 "www/index.html",
                 "html",
+                "connect-src https://*.example.com".to_owned(),
+                1,
+                "*.example.com",
+            ),
+            (
+                "www/index.html",
+                "html",
                 "<img src=\"http://192.0.2.1/x\">".to_owned(),
                 1,
                 "192.0.2.1",
@@ -256,6 +263,8 @@ mod tests {
         assert_eq!(whats("a.rs", "rs", rust), []);
         let page = "// a comment\nconst ns = 'http://www.w3.org/2000/svg'; // and another.one\n";
         assert_eq!(whats("www/src/a.ts", "ts", page), []);
+        let policy = "connect-src 'self' https://huggingface.co https://*.hf.co";
+        assert_eq!(whats("www/index.html", "html", policy), []);
         assert_eq!(whats("tests/a.mjs", "mjs", "fetch('https://example.com')"), []);
     }
 }

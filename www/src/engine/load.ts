@@ -20,6 +20,8 @@ interface Part extends Omit<ModuleInfo, 'sha256'> {
 interface Parts {
   name: string;
   license: string;
+  /** What the modules may be used under, where all say the same. */
+  ofModules: string | undefined;
   card: string;
   tasks: TaskInfo[];
   /** Absent where nobody says. */
@@ -98,8 +100,9 @@ export class Loadable {
     return ranks.size > 1 ? 'exact' : (this.#parts.rule ?? 'reference');
   }
 
-  get license(): string {
-    return this.#parts.license;
+  /** For what is composed of the modules. */
+  get license(): string | undefined {
+    return this.#wish.extra.length > 0 ? undefined : this.#parts.ofModules;
   }
 
   /** What the page is told of it, once it has been loaded. */
@@ -133,7 +136,7 @@ function read(wish: ModelWish, context: ReadContext, onConfig: (config: Uint8Arr
 async function fromFamily(url: string, context: ReadContext, onConfig: (config: Uint8Array) => void): Promise<Parts> {
   const { base, ...family } = await readFamily({ url, sha256, ...context, onConfig });
   const { id, config, tokenizer, weights } = base;
-  return { ...family, baseId: id, bytes: weights.length, config, load: (device) => device.load(id, config, tokenizer, weights) };
+  return { ...family, ofModules: family.license, baseId: id, bytes: weights.length, config, load: (device) => device.load(id, config, tokenizer, weights) };
 }
 
 async function fromStorage(
@@ -158,9 +161,8 @@ async function fromStorage(
       }
       parts.modules.push({ ...part(name, 'Modules'), config, weights });
     }
-    const rules = new Set(modules.map((name) => of('module', name)?.rule));
-    const [rule] = rules.size === 1 ? rules : [];
-    return { ...parts, rule, license: about?.licence ?? '' };
+    const all = modules.map((name) => of('module', name));
+    return { ...parts, rule: only(all.map((one) => one?.rule)), license: about?.licence ?? '', ofModules: only(all.map((one) => one?.licence)) };
   } finally {
     hub.free();
   }
@@ -186,12 +188,17 @@ async function fromBlobs(
   const config = await bytesOf(file);
   onConfig(config);
   const bytes = Object.entries(files).reduce((sum, [name, blob]) => sum + (name.endsWith('.safetensors') ? blob.size : 0), 0);
-  const about = { name: id, license: '', card: '', tasks: [], rule: undefined };
+  const about = { name: id, license: '', ofModules: undefined, card: '', tasks: [], rule: undefined };
   return { ...about, baseId: id, bytes, config, modules: [], load: (device) => device.loadFiles(id, files, sha256) };
 }
 
 function part(name: string, kind: string): Omit<ModuleInfo, 'sha256'> {
   return { name, title: name.replaceAll('_', ' '), description: name, kind };
+}
+
+/** What all say, if all say the same. */
+function only<T>(said: T[]): T | undefined {
+  return new Set(said).size === 1 ? said[0] : undefined;
 }
 
 async function bytesOf(bytes: Bytes): Promise<Uint8Array> {

@@ -96,7 +96,7 @@ const host: Host = {
 
   async exportModule({ weights, rule, seed }) {
     const { on, from } = opened();
-    const zip = on.model.exportModule(Float64Array.from(weights), rule ?? from.rule, seed, from.license || undefined);
+    const zip = on.model.exportModule(Float64Array.from(weights), rule ?? from.rule, seed, from.license);
     // Out of the WebAssembly's memory already: the bindings hand over a copy.
     return { name: 'composed.zip', zip: zip as Uint8Array<ArrayBuffer> };
   },

@@ -12,9 +12,9 @@ const TITLES: Record<Tab, string> = { hub: 'Download', files: 'Your files', stor
 
 /** The button that opens the panel, in the line that names the model, and the way back. */
 export function modelButtons(j: Journey, m: Models): TemplateResult {
-  const percent = downloaded(m);
+  const p = m.download?.progress;
   const another = m.download
-    ? `Downloading${percent === undefined ? '' : ` ${percent} %`}`
+    ? `Downloading${p ? `, file ${p.index + 1} of ${p.files}` : ''}`
     : m.waiting
       ? 'Another model (unfinished download)'
       : 'Another model';
@@ -35,14 +35,6 @@ export function modelButtons(j: Journey, m: Models): TemplateResult {
       ${another}
     </button>
   </span>`;
-}
-
-/** Of the whole download, by its files. */
-function downloaded(m: Models): number | undefined {
-  const p = m.download?.progress;
-  if (!p) return undefined;
-  const inside = 'done' in p && p.total ? p.done / p.total : 0;
-  return Math.floor((100 * (p.index + inside)) / p.files);
 }
 
 export function modelsPanel(j: Journey, m: Models, act: FileActions): TemplateResult | typeof nothing {

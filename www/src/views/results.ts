@@ -218,10 +218,11 @@ function answer(title: string, testid: string, a: Answer | undefined, otherwise:
   </div>`;
 }
 
-const PYTHON = `from transformers import AutoModelForSeq2SeqLM
+/** A downloaded base goes by the name that its hub has for it; any other is a folder. */
+const python = (j: Journey): string => `from transformers import AutoModelForSeq2SeqLM
 from peft import PeftModel
 
-base = AutoModelForSeq2SeqLM.from_pretrained("base")
+base = AutoModelForSeq2SeqLM.from_pretrained(${JSON.stringify(j.family?.origin === 'kept' ? j.family.base.id : 'base')})
 model = PeftModel.from_pretrained(base, "composed")`;
 
 export function takeAway(
@@ -246,8 +247,8 @@ export function takeAway(
     </div>
     <details class="code">
       <summary>Use it in Python</summary>
-      <pre><code>${PYTHON}</code></pre>
-      <button type="button" class="quiet" data-testid=${T.copyCode} @click=${() => act.copy(PYTHON)}>${act.copied ? 'Copied' : 'Copy'}</button>
+      <pre><code>${python(j)}</code></pre>
+      <button type="button" class="quiet" data-testid=${T.copyCode} @click=${() => act.copy(python(j))}>${act.copied ? 'Copied' : 'Copy'}</button>
     </details>
   </section>`;
 }
