@@ -237,7 +237,7 @@ fn number(value: f64) -> Value {
 }
 
 /// `rank_pattern` or `alpha_pattern`: what the targets have whose value is not `usual`. By leaf (`q`) where all targets
-/// of that leaf agree, else by whole path; so no two keys match one target, and PEFT of any age reads the leaves.
+/// of that leaf agree, else by whole path, so that no two keys mean one target.
 fn pattern<T: Copy + PartialEq>(
     module: &Module,
     value_of: impl Fn(&str, &LoraPair) -> T,

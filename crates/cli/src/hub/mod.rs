@@ -11,6 +11,6 @@ mod store;
 
 pub(crate) use clock::SystemClock;
 pub(crate) use http::Http;
-pub(crate) use names::{Entry, read_manifest, select};
+pub(crate) use names::{read_manifest, select};
 pub(crate) use place::{Place, again, download_command, store_command};
 pub(crate) use store::{StoreArgs, catalogue};
