@@ -229,6 +229,7 @@ export class LorahubComposer extends LitElement {
       ? html`<span>${family.name}</span>
           <span>${millions(family.base.params)} parameters, ${bytes(family.base.bytes)}</span>
           <span>${count(family.modules.length)} ${family.modules.length === 1 ? 'module' : 'modules'}</span>
+          ${j.model.kind === 'demo' || j.model.weights === 'f32' ? nothing : html`<span>weights held as ${j.model.weights}</span>`}
           ${family.origin === 'family' || family.license === '' ? nothing : html`<span>licence ${family.license}</span>`}
           <span
             >runs on

@@ -43,6 +43,9 @@ export const T = {
   factDownload: 'fact-download',
   factHosts: 'fact-hosts',
   factMemory: 'fact-memory',
+  /** How the base's weights are held, of a hub's base and of one from files. */
+  weights: 'weights',
+  filesWeights: 'files-weights',
   factFree: 'fact-free',
   factLicence: 'fact-licence',
   fetch: 'fetch',

@@ -55,7 +55,7 @@ export class Loadable {
   static async read(wish: ModelWish, on: DeviceWish, context: ReadContext): Promise<Loadable> {
     let early: Promise<Device> | undefined;
     const onConfig = (config: Uint8Array): void => {
-      early = Device.open(config, on);
+      early = openDevice(config, on, wish);
       // Whoever takes it sees the error; until then it is not unhandled.
       early.catch(() => undefined);
     };
@@ -78,7 +78,7 @@ export class Loadable {
   async load(wish: DeviceWish): Promise<Composer> {
     const early = this.#early;
     this.#early = undefined;
-    const opening = early?.wish === wish ? early.opening : Device.open(this.#parts.config, wish);
+    const opening = early?.wish === wish ? early.opening : openDevice(this.#parts.config, wish, this.#wish);
     const device = await opening;
     const composer = await this.#parts.load(device).finally(() => device.free());
     try {
@@ -120,6 +120,10 @@ export class Loadable {
       card,
     };
   }
+}
+
+function openDevice(config: Uint8Array, on: DeviceWish, { weights }: ModelWish): Promise<Device> {
+  return Device.open(config, { ...on, ...(weights === 'f32' ? {} : { dtype: weights }) });
 }
 
 function read(wish: ModelWish, context: ReadContext, onConfig: (config: Uint8Array) => void): Promise<Parts> {

@@ -14,7 +14,7 @@ export type Rule = 'reference' | 'exact';
 /** What the search minimises: `normalised` is cross-entropy + penalty, `reference` divides it by the number of shots. */
 export type ObjectiveName = 'reference' | 'normalised';
 
-/** How a base's matrices are held while it is open. */
+/** How a base's matrices are held while it is open; `f32` is as the device likes it best, and loses nothing. */
 export const WEIGHT_FORMATS = ['f32', 'f16', 'q8_0', 'q4_0'] as const;
 export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 

@@ -12,10 +12,10 @@ export interface Size {
 export const BYTES_PER_WEIGHT: Record<WeightFormat, number> = { f32: 4, f16: 2, q8_0: 34 / 32, q4_0: 18 / 32 };
 
 export const FORMATS: Record<WeightFormat, string> = {
-  f32: 'f32: as downloaded',
-  f16: 'f16: half the memory',
-  q8_0: 'q8_0: about a quarter',
-  q4_0: 'q4_0: about a seventh',
+  f32: 'as they are (f32)',
+  f16: 'rounded to f16: half',
+  q8_0: 'in 8 bits (q8_0): a quarter',
+  q4_0: 'in 4 bits (q4_0): a seventh, and coarser',
 };
 
 /** For the public bases, whose manifest gives no sizes: their published weights, in f32. */

@@ -55,6 +55,8 @@ export class Models {
 
   files: LocalFile[] = [];
   recognised: Recognised | undefined;
+  /** For the base among them. */
+  filesWeights: WeightFormat = 'f32';
 
   readonly verdicts = new Map<string, Verdict>();
   /** The question whether to delete everything is being asked. */
@@ -177,6 +179,11 @@ export class Models {
     this.#around.changed();
   }
 
+  holdFiles(weights: WeightFormat): void {
+    this.filesWeights = weights;
+    this.#around.changed();
+  }
+
   find(search: string): void {
     this.search = search;
     this.#around.changed();
@@ -264,7 +271,10 @@ export class Models {
     this.files = files;
     const recognised = await recognise(files);
     if (this.files !== files) return;
+    const before = this.recognised?.bases[0]?.folder;
     this.recognised = files.length > 0 ? recognised : undefined;
+    const [base] = recognised.bases;
+    if (base && base.folder !== before) this.filesWeights = formatFor(sizeOf(base));
     this.#around.changed();
   }
 
@@ -284,7 +294,7 @@ export class Models {
     const [base] = recognised.bases;
     const open = this.#around.model();
     const model: ModelChoice = base
-      ? { kind: 'files', name: base.name, files: base.files, weights: formatFor(sizeOf(base)), extra: added }
+      ? { kind: 'files', name: base.name, files: base.files, weights: this.filesWeights, extra: added }
       : { ...open, extra: [...open.extra.filter(({ name }) => !added.some((a) => a.name === name)), ...added] };
     this.hide();
     if (!(await this.#around.use(model))) return;

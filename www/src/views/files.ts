@@ -4,6 +4,7 @@ import { bytes } from '../format.ts';
 import type { Journey } from '../journey.ts';
 import { fromPicker, type LocalFile } from '../models/local.ts';
 import type { Models } from '../models/models.ts';
+import { formats } from './hub.ts';
 import { T } from '../testids.ts';
 import { nameOf } from '../state.ts';
 
@@ -88,6 +89,7 @@ function found(j: Journey, m: Models): TemplateResult {
     ${rows.length > shown.length ? html`<p class="hint">And ${rows.length - shown.length} more that are not used.</p>` : nothing}
     ${obstacle === '' ? nothing : html`<p class="note warning" data-testid=${T.localObstacle}>${obstacle}</p>`}
     ${obstacle === '' && joins ? html`<p class="hint">They join ${nameOf(j.model)}, which is loaded again with them.</p>` : nothing}
+    ${bases.length === 1 && obstacle === '' ? formats(T.filesWeights, m.filesWeights, (format) => m.holdFiles(format)) : nothing}
     ${j.busy ? html`<p class="note warning">A search is running; end it first.</p>` : nothing}
     <p class="row-actions">
       <button

@@ -5,7 +5,8 @@ import { repeat } from 'lit/directives/repeat.js';
 import type { DownloadProgress, WaitReason } from '../engine/library.ts';
 import { bytes, count, duration } from '../format.ts';
 import type { Journey } from '../journey.ts';
-import { baseSize, MOST_MEMORY, setsOf, tagsOf, type Plan, type Size } from '../models/facts.ts';
+import { WEIGHT_FORMATS, type WeightFormat } from '../engine/protocol.ts';
+import { baseSize, FORMATS, MOST_MEMORY, setsOf, tagsOf, type Plan, type Size } from '../models/facts.ts';
 import { hostsOf } from '../models/hub.ts';
 import type { Download, Models } from '../models/models.ts';
 import { T } from '../testids.ts';
@@ -138,7 +139,7 @@ function consent(j: Journey, m: Models, plan: Plan): TemplateResult {
   const saving = (navigator as { connection?: { saveData?: boolean } }).connection?.saveData === true;
   const warnings = [
     ...(download && free !== undefined && download.bytes > free ? ['That is more than this browser has free for the page; delete something stored, or choose less.'] : []),
-    ...(memory && memory.bytes > MOST_MEMORY ? ['That is more memory than a page can have, so it will probably not open.'] : []),
+    ...(memory && memory.bytes > MOST_MEMORY ? ['That is more memory than a page can have; hold the weights in fewer bits, or choose less.'] : []),
     ...(saving && !nothingToFetch ? ['Your device asks pages to save data.'] : []),
     ...(j.busy ? ['A search is running; end it first.'] : []),
   ];
@@ -166,7 +167,10 @@ function consent(j: Journey, m: Models, plan: Plan): TemplateResult {
       </div>
       <div>
         <dt>Memory</dt>
-        <dd data-testid=${T.factMemory}>${memory ? size(memory) : 'not known'}${memory ? html` <small>and some more while it works</small>` : nothing}</dd>
+        <dd>
+          <span data-testid=${T.factMemory}>${memory ? size(memory) : 'not known'}</span>${memory ? html` <small>and some more while it works</small>` : nothing}
+          ${formats(T.weights, m.weights, (format) => m.hold(format))}
+        </dd>
       </div>
       <div>
         <dt>Licence</dt>
@@ -180,6 +184,16 @@ function consent(j: Journey, m: Models, plan: Plan): TemplateResult {
       </button>
     </p>
     ${m.note === undefined ? nothing : html`<p class="note" data-testid=${T.fetchNote}>${m.note}</p>`}`;
+}
+
+/** How a base's weights are held. */
+export function formats(testid: string, chosen: WeightFormat, choose: (format: WeightFormat) => void): TemplateResult {
+  return html`<label class="format">
+    <span class="label">The base’s weights</span>
+    <select data-testid=${testid} .value=${live(chosen)} @change=${(e: Event) => choose((e.target as HTMLSelectElement).value as WeightFormat)}>
+      ${WEIGHT_FORMATS.map((format) => html`<option value=${format} ?selected=${format === chosen}>${FORMATS[format]}</option>`)}
+    </select>
+  </label>`;
 }
 
 function licences({ modules }: Plan): TemplateResult | typeof nothing {
