@@ -275,9 +275,11 @@ test('a base and modules of the visitor’s own are recognised, opened and adapt
   assert.equal(found.filter((row) => row.startsWith('Base my-base')).length, 1, JSON.stringify(found));
   assert.equal(found.filter((row) => row.startsWith('Module ')).length, 3, JSON.stringify(found));
   await page.screenshot({ path: screenshot('models-4-files-light') });
+  assert.equal(await page.getByTestId('files-weights').inputValue(), 'f32');
+  await page.getByTestId('files-weights').selectOption('q8_0');
   await driver.click('open-files');
   await opened(at, 'my-base');
-  assert.match(await openModel(driver), /3 modules/);
+  assert.match(await openModel(driver), /3 modules weights held as q8_0/);
   // Their ranks differ, so the paper's rule cannot mix them.
   await page.getByTestId('advanced').locator('summary').click();
   assert.equal(await page.getByTestId('rule').inputValue(), 'exact');

@@ -111,7 +111,7 @@ mod tests {
         let json =
             r#"{"model": {"vocab": [["<pad>", 0], ["</s>", 0], ["▁", -2], ["▁cat", -3], [",", -9], ["▁a", -4]]}}"#;
         assert_eq!(words(json.as_bytes()), ["cat", "a"]);
-        assert!(words(br#"{"model": {"vocab": [["▁cat", -3], ["s", -4]]}}"#).is_empty());
+        assert!(words(r#"{"model": {"vocab": [["▁cat", -3], ["s", -4]]}}"#.as_bytes()).is_empty());
         assert!(words(b"{").is_empty());
         assert!(words(br#"{"model": {"vocab": {"a": 1}}}"#).is_empty());
     }
