@@ -1,6 +1,7 @@
 /**
  * Vite plugins for the finished site: the demo family beside the page, the service worker with the list of files it
- * keeps, and no Content Security Policy in development (Vite's own client would not pass it).
+ * keeps, and the Content Security Policy: the hub's hosts in a built page, and none of it in development (Vite's own client
+ * would not pass it).
  */
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -12,6 +13,29 @@ export function openInDevelopment(): Plugin {
     name: 'lorahub:open-in-development',
     apply: 'serve',
     transformIndexHtml: (html) => html.replace(/<meta\s+http-equiv="Content-Security-Policy"[^>]*>/, ''),
+  };
+}
+
+/** The public hub, and where it sends a browser for large files. */
+const PUBLIC_HUB = 'https://huggingface.co';
+const PUBLIC_CDN = 'https://*.hf.co';
+
+/** Lets the page's policy allow the hub that it is built for (`VITE_LORAHUB_HUB`), and nothing else beside its own host. */
+export function hubPolicy(): Plugin {
+  let hub = PUBLIC_HUB;
+  return {
+    name: 'lorahub:hub-policy',
+    apply: 'build',
+    configResolved(config) {
+      const named: unknown = config.env['VITE_LORAHUB_HUB'];
+      if (typeof named === 'string' && named !== '') hub = new URL(named).origin;
+    },
+    transformIndexHtml(html, { filename }) {
+      if (!filename.endsWith('index.html')) return html;
+      const own = "connect-src 'self';";
+      if (html.split(own).length !== 2) throw new Error(`index.html must say ${own} once`);
+      return html.replace(own, `connect-src 'self' ${hub}${hub === PUBLIC_HUB ? ` ${PUBLIC_CDN}` : ''};`);
+    },
   };
 }
 

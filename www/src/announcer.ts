@@ -1,6 +1,8 @@
 /** What a screen reader hears while a run goes on: few sentences, never more than one in five seconds of progress. */
 import { count, duration, loss, percent } from './format.ts';
 import type { Journey } from './journey.ts';
+import type { Download } from './models/models.ts';
+import { downloadText } from './views/hub.ts';
 
 const PAUSE_MS = 5000;
 
@@ -10,6 +12,7 @@ export class Announcer {
   #check = '';
   #note: string | undefined;
   #spoken = 0;
+  #download: Download | undefined;
 
   constructor(say: (text: string) => void) {
     this.#say = say;
@@ -27,6 +30,21 @@ export class Announcer {
     if (text === '') return;
     this.#spoken = now;
     // Not during the update that called us.
+    queueMicrotask(() => this.#say(text));
+  }
+
+  /** The same for a download: where it begins and ends, and every ten seconds how far it is. */
+  download(download: Download | undefined, note: string | undefined, now = performance.now()): void {
+    const began = download !== undefined && this.#download === undefined;
+    const ended = download === undefined && this.#download !== undefined;
+    this.#download = download;
+    const p = download?.progress;
+    let text = '';
+    if (began) text = 'Downloading.';
+    else if (ended) text = note ?? 'The download has ended.';
+    else if (p && now - this.#spoken >= 2 * PAUSE_MS) text = `Downloading, file ${p.index + 1} of ${p.files}. ${downloadText(p)}`;
+    if (text === '') return;
+    this.#spoken = now;
     queueMicrotask(() => this.#say(text));
   }
 

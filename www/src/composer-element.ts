@@ -2,6 +2,8 @@
  * `<lorahub-composer>`: the whole job in one element, in an open shadow root.
  *
  * @attr family    where `family.json` lies, relative to the page; default `models/demo/`
+ * @attr hub       the hub or mirror that other models are downloaded from, on consent; default that of the build
+ * @attr manifest  a manifest of other models, relative to the page; default the public one, which is built in
  * @attr data-state, data-check   reflected for styling and tests; the values are listed in testids.ts
  *
  * This class does not register itself; main.ts does.
@@ -14,13 +16,22 @@ import type { DeviceReport } from './engine/protocol.ts';
 import { startWorker } from './engine/start.ts';
 import { bytes, count, millions } from './format.ts';
 import { Journey } from './journey.ts';
+import { EngineError } from './engine/error.ts';
+import { Library } from './engine/library-client.ts';
+import { HUB } from './models/hub.ts';
+import { fromDrop } from './models/local.ts';
+import { Models } from './models/models.ts';
+import { Remembered } from './remembered.ts';
+import { wishOf } from './state.ts';
 import after from './styles/after.css?inline';
 import styles from './styles/composer.css?inline';
 import results from './styles/results.css?inline';
+import models from './styles/models.css?inline';
 import steps from './styles/steps.css?inline';
 import tokens from './styles/tokens.css?inline';
 import { T } from './testids.ts';
 import { heldOut, searchResult, takeAway, tryOut } from './views/results.ts';
+import { modelButtons, modelsPanel } from './views/models.ts';
 import { actionBar, examplesStep, searchStep, taskStep } from './views/steps.ts';
 import { WakeLock } from './wake-lock.ts';
 
@@ -46,9 +57,12 @@ const REASONS: Record<DeviceReport['reason'], string> = {
 };
 
 export class LorahubComposer extends LitElement {
-  static override styles = [tokens, styles, steps, results, after].map(unsafeCSS);
+  static override styles = [tokens, styles, steps, results, after, models].map(unsafeCSS);
   static override properties = {
     family: {},
+    hub: {},
+    manifest: {},
+    dragging: { state: true },
     tryText: { state: true },
     unknown: { state: true },
     copied: { state: true },
@@ -56,15 +70,33 @@ export class LorahubComposer extends LitElement {
   };
 
   declare family: string;
+  declare hub: string;
+  declare manifest: string;
+  declare dragging: boolean;
   declare tryText: string;
   declare unknown: string[];
   declare copied: boolean;
   declare announcement: string;
 
+  readonly #remembered = new Remembered();
   readonly #journey = new Journey(
-    (options, signal) =>
-      Engine.open({ ...options, familyUrl: new URL(this.family, document.baseURI).href, wasmUrl, start: startWorker }, signal),
+    (model, options, signal) =>
+      Engine.open({ ...options, model: wishOf(model, new URL(this.family, document.baseURI).href), wasmUrl, start: startWorker }, signal),
     () => this.requestUpdate(),
+    this.#remembered,
+  );
+  readonly #models = new Models(
+    {
+      library: (onCrash) => {
+        const manifest = this.manifest === '' ? {} : { manifestUrl: new URL(this.manifest, document.baseURI).href };
+        return Library.open({ place: { address: this.hub, ...manifest }, wasmUrl, start: startWorker, onCrash });
+      },
+      use: (model) => this.#journey.use(model),
+      model: () => this.#journey.model,
+      fail: (thrown) => this.#journey.report(thrown),
+      changed: () => this.requestUpdate(),
+    },
+    this.#remembered,
   );
   #triedTask: string | undefined;
   readonly #wakeLock = new WakeLock();
@@ -72,10 +104,15 @@ export class LorahubComposer extends LitElement {
   #lastState = '';
   /** Whether Adapt, Pause or Cancel had the focus before an update. */
   #focusInBar = false;
+  /** Whether something in the panel of models had it. */
+  #focusInPanel = false;
 
   constructor() {
     super();
     this.family = 'models/demo/';
+    this.hub = HUB;
+    this.manifest = '';
+    this.dragging = false;
     this.tryText = '';
     this.unknown = [];
     this.copied = false;
@@ -84,13 +121,47 @@ export class LorahubComposer extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
-    void this.#journey.start();
+    for (const [type, listener] of this.#drops) this.addEventListener(type, listener);
+    void this.#journey.begin();
   }
 
   override disconnectedCallback(): void {
     super.disconnectedCallback();
+    for (const [type, listener] of this.#drops) this.removeEventListener(type, listener);
     this.#journey.close();
+    this.#models.close();
     this.#wakeLock.release();
+  }
+
+  /** Files may be dropped anywhere on the element. */
+  readonly #drops: [string, (event: Event) => void][] = [
+    ['dragover', (event) => this.#dragOver(event as DragEvent)],
+    ['dragleave', (event) => {
+      if (!(event as DragEvent).relatedTarget) this.dragging = false;
+    }],
+    ['drop', (event) => void this.#dropped(event as DragEvent)],
+  ];
+
+  #dragOver(event: DragEvent): void {
+    if (!event.dataTransfer?.types.includes('Files')) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = 'copy';
+    this.dragging = true;
+    const m = this.#models;
+    if (!m.shown || m.tab !== 'files') void m.show('files');
+  }
+
+  async #dropped(event: DragEvent): Promise<void> {
+    if (!event.dataTransfer?.types.includes('Files')) return;
+    event.preventDefault();
+    this.dragging = false;
+    try {
+      const files = await fromDrop(event.dataTransfer);
+      await this.#models.show('files');
+      await this.#models.add(files);
+    } catch (thrown) {
+      this.#journey.report(new EngineError('file_unreadable', 'a file that was dropped could not be read; drop it again, or choose it', thrown));
+    }
   }
 
   get #state(): string {
@@ -111,10 +182,13 @@ export class LorahubComposer extends LitElement {
     }
     this.dataset['state'] = state;
     this.dataset['check'] = j.check?.status ?? 'none';
-    this.#focusInBar = (this.renderRoot as ShadowRoot).activeElement?.closest('.action') != null;
+    const focused = (this.renderRoot as ShadowRoot).activeElement;
+    this.#focusInBar = focused?.closest('.action') != null;
+    this.#focusInPanel = focused?.closest('.models') != null;
     if (state === 'running' || j.check?.status === 'running') this.#wakeLock.hold();
     else this.#wakeLock.release();
     this.#announcer.observe(j, state);
+    this.#announcer.download(this.#models.download, this.#models.note);
   }
 
   protected override updated(_changed: PropertyValues): void {
@@ -128,6 +202,9 @@ export class LorahubComposer extends LitElement {
     }
     // Adapt gives way to Pause and Cancel in the same place, and back: a keyboard that was there stays there.
     const root = this.renderRoot as ShadowRoot;
+    if (this.#focusInPanel && !this.#models.shown && root.activeElement === null) {
+      root.querySelector<HTMLElement>(`[data-testid=${T.models}]`)?.focus({ preventScroll: true });
+    }
     if (this.#focusInBar && root.activeElement === null) {
       const heirs = state === 'running' ? [T.cancel] : [T.goOn, T.adapt];
       const heir = heirs.map((id) => root.querySelector<HTMLElement>(`[data-testid=${id}]`)).find((found) => found !== null);
@@ -139,6 +216,8 @@ export class LorahubComposer extends LitElement {
     const j = this.#journey;
     return html`
       ${this.#status(j)}
+      ${j.modelNote === undefined ? nothing : html`<p class="note moved" role="status" data-testid=${T.modelNote}>${j.modelNote}</p>`}
+      ${modelsPanel(j, this.#models, { dragging: this.dragging, add: (files) => void this.#models.add(files) })}
       ${j.draft ? this.#journeyView(j) : this.#loadingView(j)} ${this.#problems(j)}
       <div class="sr-only" role="status" data-testid=${T.status}>${this.announcement}</div>
     `;
@@ -149,7 +228,9 @@ export class LorahubComposer extends LitElement {
     const text = family && device
       ? html`<span>${family.name}</span>
           <span>${millions(family.base.params)} parameters, ${bytes(family.base.bytes)}</span>
-          <span>${count(family.modules.length)} modules</span>
+          <span>${count(family.modules.length)} ${family.modules.length === 1 ? 'module' : 'modules'}</span>
+          ${j.model.kind === 'demo' || j.model.weights === 'f32' ? nothing : html`<span>weights held as ${j.model.weights}</span>`}
+          ${family.origin === 'family' || family.license === '' ? nothing : html`<span>licence ${family.license}</span>`}
           <span
             >runs on
             <b data-testid=${T.backend} data-kind=${device.kind} data-reason=${device.reason} data-choice=${device.choice}>${device.name}</b></span
@@ -158,7 +239,7 @@ export class LorahubComposer extends LitElement {
       : j.loading
         ? html`<span>${STAGES[j.loading.stage]}…</span>`
         : html`<span>The engine is not running.</span>`;
-    return html`<p class="engine" data-testid=${T.engine}>${text}</p>`;
+    return html`<p class="engine" data-testid=${T.engine}>${text}${modelButtons(j, this.#models)}</p>`;
   }
 
   #loadingView(j: Journey): TemplateResult {

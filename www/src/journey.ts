@@ -4,8 +4,10 @@
  * One task at a time: pick, edit, adapt, check on held-out rows, ask, take away. Every failure becomes a `Problem`
  * and leaves everything else as it was.
  */
-import type { Engine, OpenOptions, Pausable } from './engine/client.ts';
+import { bare, Drafts } from './drafts.ts';
+import type { Engine, OpenOptions } from './engine/client.ts';
 import { EngineError } from './engine/error.ts';
+import type { Pausable } from './engine/line.ts';
 import type {
   Adapted,
   AdaptSettings,
@@ -15,30 +17,34 @@ import type {
   FamilyInfo,
   LoadProgress,
   Shot,
-  TaskInfo,
 } from './engine/protocol.ts';
+import { Estimates } from './estimates.ts';
 import { splitRemedy } from './format.ts';
+import { Question } from './question.ts';
 import { Remembered } from './remembered.ts';
 import { parseRows, withoutShots } from './rows.ts';
-import { BUDGETS, OWN, OWN_TASK, type Answer, type Attempt, type CandidateName, type Check, type Draft, type Problem, type Run } from './state.ts';
+import { BUDGETS, DEMO, OWN, OWN_TASK, baseOf, candidatesOf, nameOf, tooMuch } from './state.ts';
+import type { Attempt, Check, Draft, ModelChoice, Problem, Run } from './state.ts';
 import { faultIn } from './validate.ts';
 
 /** How long a cancelled worker has to hand over what it has before another takes its place. */
 const PATIENCE_MS = 1000;
 
-type Opener = (options: Pick<OpenOptions, 'wish' | 'onProgress' | 'onCrash' | 'onMoved'>, signal: AbortSignal) => Promise<Engine>;
+type Opener = (model: ModelChoice, options: Pick<OpenOptions, 'wish' | 'onProgress' | 'onCrash' | 'onMoved'>, signal: AbortSignal) => Promise<Engine>;
 
 export class Journey {
   engine: Engine | undefined;
-  /** Known from the first start on, whatever becomes of the engine. */
+  /** The model that is open or on its way. */
+  model: ModelChoice = DEMO;
+  /** What became of another model than the one that is open. */
+  modelNote: string | undefined;
+  /** Known from a model's first start on, whatever becomes of the engine. */
   family: FamilyInfo | undefined;
   loading: LoadProgress | undefined;
   draft: Draft | undefined;
   settings: AdaptSettings = { budget: BUDGETS.usual, seed: 0, objective: 'normalised' };
-  estimate: Estimate | undefined;
   run: Run | undefined;
   check: Check | undefined;
-  attempt: Attempt | undefined;
   problems: Problem[] = [];
   /** The device that the model is on its way to. */
   moving: DeviceChoice | undefined;
@@ -48,8 +54,11 @@ export class Journey {
   readonly #open: Opener;
   readonly #changed: () => void;
   readonly #remembered: Remembered;
-  readonly #drafts = new Map<string, Draft>();
-  #nextKey = 1;
+  readonly #drafts = new Drafts();
+  readonly #estimates: Estimates;
+  readonly #question: Question;
+  #nextProblem = 1;
+  #uses = 0;
   #opening: AbortController | undefined;
   #started: Promise<void> = Promise.resolve();
   #running: AbortController | undefined;
@@ -58,26 +67,96 @@ export class Journey {
   #overdue: ReturnType<typeof setTimeout> | undefined;
   #pausable: Pausable | undefined;
   #checking: AbortController | undefined;
-  #asking: AbortController | undefined;
-  #estimating = 0;
-  /** One was due in mid-search. */
-  #estimateOwed = false;
-  #estimateTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** `changed` is called after every change of what the views read. */
   constructor(open: Opener, changed: () => void, remembered = new Remembered()) {
     this.#open = open;
     this.#changed = changed;
     this.#remembered = remembered;
+    this.#question = new Question(changed, (thrown) => this.#fail(thrown));
+    this.#estimates = new Estimates(
+      () => ({ shots: this.#shots(), settings: this.settings, measure: this.engine?.estimate.bind(this.engine) }),
+      () => this.busy,
+      changed,
+    );
   }
 
-  /** Starts the worker and loads the family; again after a crash. */
-  start(): Promise<void> {
-    this.#started = this.#start();
-    return this.#started;
+  /** The first start of a visit: the model that was open at the last one, if it is still there. */
+  async begin(): Promise<void> {
+    const { last } = this.#remembered;
+    if (!last) return this.start();
+    const { unfinished, ...model } = last;
+    if (unfinished) {
+      // It may have been too large for this device: not again by itself.
+      this.modelNote = `${model.base} did not finish opening the last time, so the demo is open. It is still under Another model.`;
+      this.#remembered.open(undefined);
+      return this.start();
+    }
+    this.#remembered.open({ ...last, unfinished: true });
+    await this.use({ kind: 'kept', ...model, extra: [] });
   }
 
-  async #start(): Promise<void> {
+  /** Starts the worker and loads the model; again after a crash. */
+  async start(): Promise<void> {
+    const thrown = await this.#startNow();
+    if (thrown !== undefined) this.#fail(thrown, 'restart');
+  }
+
+  /** Opens another model, or this one with more modules; where that fails, the one before is opened again. */
+  async use(model: ModelChoice): Promise<boolean> {
+    if (this.busy || this.moving) return false;
+    const use = ++this.#uses;
+    const before = this.model;
+    const openBefore = this.family !== undefined;
+    this.#leave(model);
+    this.modelNote = undefined;
+    let thrown = await this.#startNow();
+    if (use !== this.#uses) return false;
+    if (thrown === undefined) return true;
+    const { code } = EngineError.wrap(thrown);
+    const gone = code === 'hub_not_downloaded' || code === 'hub_not_kept';
+    if (model.kind === 'demo') {
+      this.#fail(thrown, 'restart');
+      return false;
+    }
+    if (gone && !openBefore) this.modelNote = `${nameOf(model)} is no longer stored in this browser, so the demo is open.`;
+    else this.#fail(code === 'engine_crashed' ? tooMuch(model, thrown) : thrown);
+    this.#remembered.open(undefined);
+    this.#leave(openBefore ? before : DEMO);
+    thrown = await this.#startNow();
+    if (thrown !== undefined && use === this.#uses) this.#fail(thrown, 'restart');
+    return false;
+  }
+
+  /** Drops what belongs to the model that is open. What was written for it stays, if the base does. */
+  #leave(next: ModelChoice): void {
+    this.#checking?.abort();
+    this.#question.stop();
+    this.engine?.close();
+    this.engine = undefined;
+    this.family = undefined;
+    this.run = undefined;
+    this.check = undefined;
+    this.#question.forget();
+    this.deviceNote = undefined;
+    this.#estimates.forget();
+    if (baseOf(next) !== baseOf(this.model)) {
+      this.draft = undefined;
+      this.#drafts.forBase(next.kind === 'demo' ? 2 : 1);
+      const { rule: _, ...settings } = this.settings;
+      this.settings = settings;
+    }
+    this.model = next;
+  }
+
+  #startNow(): Promise<unknown> {
+    const starting = this.#start();
+    this.#started = starting.then(() => undefined);
+    return starting;
+  }
+
+  /** Resolves with what was thrown. */
+  async #start(): Promise<unknown> {
     this.#opening?.abort();
     const opening = new AbortController();
     this.#opening = opening;
@@ -87,6 +166,7 @@ export class Journey {
     this.#changed();
     try {
       this.engine = await this.#open(
+        this.model,
         {
           wish: this.#remembered.wish,
           onProgress: (progress) => {
@@ -94,36 +174,47 @@ export class Journey {
             this.#changed();
           },
           onCrash: (error) => {
+            // While it is being opened, whoever opens it gets the same error.
+            if (this.engine) this.#fail(error);
             this.engine = undefined;
-            this.#fail(error);
           },
           onMoved: (device) => {
             this.deviceNote = this.busy ? `${device.detail} The search went on from its last step; nothing is lost.` : device.detail;
-            this.#estimateSoon();
+            this.#estimates.soon();
             this.#changed();
           },
         },
         opening.signal,
       );
     } catch (thrown) {
-      if (!opening.signal.aborted) this.#fail(thrown, 'restart');
-      return;
+      return opening.signal.aborted ? undefined : thrown;
     } finally {
       if (this.#opening === opening) this.loading = undefined;
     }
     this.family = this.engine.family;
     this.#remembered.keep(this.#remembered.wish.device, this.engine.tuning);
-    const first = this.family.tasks[0];
-    if (!this.draft) this.pick(first?.id ?? OWN);
-    else this.#estimateSoon();
+    if (this.model.kind === 'kept') this.#remembered.open({ base: this.model.base, modules: this.model.modules, weights: this.model.weights });
+    else this.#remembered.open(undefined);
+    if (!this.draft) this.pick(this.family.tasks[0]?.id ?? OWN);
+    else this.#estimates.soon();
     await this.#conclude();
     this.#changed();
+    return undefined;
   }
 
   close(): void {
     this.#opening?.abort();
     this.engine?.close();
     this.engine = undefined;
+  }
+
+  /** The last question and its answers. */
+  get attempt(): Attempt | undefined {
+    return this.#question.attempt;
+  }
+
+  get estimate(): Estimate | undefined {
+    return this.#estimates.current;
   }
 
   get busy(): boolean {
@@ -145,7 +236,7 @@ export class Journey {
       await engine.setDevice({ ...this.#remembered.wish, device: choice });
       this.#remembered.keep(choice, engine.tuning);
       this.deviceNote = undefined;
-      this.#estimateSoon();
+      this.#estimates.soon();
     } catch (thrown) {
       this.#fail(thrown);
     } finally {
@@ -177,15 +268,14 @@ export class Journey {
   pick(id: string): void {
     if (this.busy) return;
     const task = this.family?.tasks.find((t) => t.id === id) ?? OWN_TASK;
-    const draft = this.#drafts.get(task.id) ?? this.#newDraft(task);
-    this.#drafts.set(task.id, draft);
+    const draft = this.#drafts.of(task);
     if (this.draft === draft) return;
     this.draft = draft;
     this.#checking?.abort();
     this.run = undefined;
     this.check = undefined;
-    this.attempt = undefined;
-    this.#estimateSoon();
+    this.#question.forget();
+    this.#estimates.soon();
     this.#changed();
   }
 
@@ -193,39 +283,35 @@ export class Journey {
     const shot = this.draft?.shots.find((s) => s.key === key);
     if (!shot) return;
     Object.assign(shot, change);
-    this.#estimateSoon();
+    this.#estimates.soon();
     this.#changed();
   }
 
   addShot(shot: Shot = { input: '', output: '' }): number {
-    const key = this.#nextKey++;
-    this.draft?.shots.push({ ...shot, key });
-    this.#estimateSoon();
+    const row = this.#drafts.row(shot);
+    this.draft?.shots.push(row);
+    this.#estimates.soon();
     this.#changed();
-    return key;
+    return row.key;
   }
 
   removeShot(key: number): void {
     if (!this.draft) return;
     this.draft.shots = this.draft.shots.filter((s) => s.key !== key);
-    this.#estimateSoon();
+    this.#estimates.soon();
     this.#changed();
   }
 
   /** The task's own examples and held-out rows again. */
   restore(): void {
     if (!this.draft || this.busy) return;
-    this.draft = this.#newDraft(this.draft.task);
-    this.#drafts.set(this.draft.task.id, this.draft);
-    this.#estimateSoon();
+    this.draft = this.#drafts.fresh(this.draft.task);
+    this.#estimates.soon();
     this.#changed();
   }
 
   get edited(): boolean {
-    const draft = this.draft;
-    if (!draft) return false;
-    const fresh = draft.own ? [{ input: '', output: '' }, { input: '', output: '' }] : draft.task.shots;
-    return JSON.stringify(draft.shots.map(bare)) !== JSON.stringify(fresh.map(bare)) || draft.test !== draft.task.test;
+    return this.draft !== undefined && this.#drafts.edited(this.draft);
   }
 
   /** Adds pasted rows to the examples, or makes them the held-out rows. Returns how many, 0 after a problem. */
@@ -239,7 +325,7 @@ export class Journey {
         draft.shots = draft.shots.filter((s) => s.input.trim() !== '' || s.output.trim() !== '');
         for (const row of rows) this.addShot(row);
       }
-      this.#estimateSoon();
+      this.#estimates.soon();
       this.#changed();
       return rows.length;
     } catch (thrown) {
@@ -250,7 +336,7 @@ export class Journey {
 
   configure(change: Partial<AdaptSettings>): void {
     this.settings = { ...this.settings, ...change };
-    this.#estimateSoon();
+    this.#estimates.soon();
     this.#changed();
   }
 
@@ -296,7 +382,7 @@ export class Journey {
   /** Begins a run, or goes on with it from its last progress. */
   async #search(run: Run): Promise<void> {
     this.#checking?.abort();
-    this.#asking?.abort();
+    this.#question.stop();
     this.check = undefined;
     this.deviceNote = undefined;
     const running = new AbortController();
@@ -311,6 +397,7 @@ export class Journey {
 
   async #searchNow(run: Run, signal: AbortSignal): Promise<void> {
     const { engine } = this;
+    const use = this.#uses;
     try {
       if (!engine) throw new EngineError('closed', 'the engine is not running; start it again');
       run.outcome = undefined;
@@ -333,7 +420,7 @@ export class Journey {
         run.status = 'failed';
         this.#fail(thrown);
         await this.#conclude();
-      } else if (code === 'closed' && this.loading) {
+      } else if (code === 'closed' && this.loading && use === this.#uses) {
         await this.start();
       } else if (code !== 'nothing_evaluated') {
         // Cancelled before the first generation, there is no best to keep, and nothing went wrong.
@@ -343,7 +430,7 @@ export class Journey {
     } finally {
       clearTimeout(this.#overdue);
       this.#pausable = undefined;
-      if (this.#estimateOwed) this.#estimateSoon();
+      this.#estimates.settle();
       this.#changed();
     }
   }
@@ -396,19 +483,6 @@ export class Journey {
 
   // ── held-out rows ──
 
-  /** What can be compared now: name to weights. */
-  candidates(): Partial<Record<CandidateName, number[]>> {
-    const outcome = this.run?.outcome;
-    if (!outcome) return {};
-    const n = outcome.weights.length;
-    const found: Partial<Record<CandidateName, number[]>> = { base: outcome.weights.map(() => 0) };
-    if (outcome.bestSingle) found.single = outcome.bestSingle.weights;
-    found.uniform = outcome.weights.map(() => 1 / n);
-    found.pass = outcome.pass.weights;
-    found.composed = outcome.weights;
-    return found;
-  }
-
   async checkHeldOut(): Promise<void> {
     const engine = await this.#alive();
     const { run } = this;
@@ -420,7 +494,7 @@ export class Journey {
     this.#checking = checking;
     this.#changed();
     try {
-      check.result = await engine.evaluate(rows, this.candidates() as Record<string, number[]>, {
+      check.result = await engine.evaluate(rows, candidatesOf(run.outcome), {
         rule: run.outcome.rule,
         signal: checking.signal,
         onProgress: (progress) => {
@@ -449,40 +523,12 @@ export class Journey {
   async ask(input: string): Promise<void> {
     const { engine } = this;
     if (!engine || input.trim() === '') return;
-    this.#asking?.abort();
-    const asking = new AbortController();
-    this.#asking = asking;
-    const outcome = this.run?.outcome;
-    const waiting = (): Answer => ({ text: '', status: 'waiting' });
-    const attempt: Attempt = { input, base: waiting(), composed: outcome ? waiting() : undefined };
-    this.attempt = attempt;
-    this.#changed();
-    const answer = async (into: Answer, weights: number[]): Promise<void> => {
-      into.status = 'streaming';
-      const { text } = await engine.generate(input, weights, {
-        signal: asking.signal,
-        ...(outcome ? { rule: outcome.rule } : {}),
-        onToken: (t) => {
-          into.text = t;
-          this.#changed();
-        },
-      });
-      into.text = text;
-      into.status = 'done';
-      this.#changed();
-    };
-    try {
-      await answer(attempt.base, engine.family.modules.map(() => 0));
-      if (attempt.composed && outcome) await answer(attempt.composed, outcome.weights);
-    } catch (thrown) {
-      for (const a of [attempt.base, attempt.composed]) if (a && a.status !== 'done') a.status = 'stopped';
-      if (!asking.signal.aborted) this.#fail(thrown);
-      this.#changed();
-    }
+    await this.#question.ask(engine, input, this.run?.outcome);
   }
 
-  /** Where a text leaves the vocabulary; never a problem, for it only marks. */
+  /** Where a text leaves a vocabulary of words; never a problem, for it only marks. */
   async unknownSpans(text: string): Promise<[number, number][]> {
+    if (this.family?.words.length === 0) return [];
     try {
       return (await this.engine?.unknownSpans(text)) ?? [];
     } catch {
@@ -529,7 +575,7 @@ export class Journey {
     // One crash fails every call under way with the same error: one card is enough.
     if (!this.problems.some((p) => p.code === error.code && splitRemedy(error.message).what === p.what)) {
       const offer = action ?? (error.code === 'engine_crashed' ? 'restart' : undefined);
-      this.problems = [...this.problems, { id: this.#nextKey++, code: error.code, ...splitRemedy(error.message), action: offer }];
+      this.problems = [...this.problems, { id: this.#nextProblem++, code: error.code, ...splitRemedy(error.message), action: offer }];
     }
     this.#changed();
   }
@@ -543,49 +589,12 @@ export class Journey {
     return this.engine;
   }
 
-  #newDraft(task: TaskInfo): Draft {
-    const own = task.id === OWN;
-    const blank = { input: '', output: '' };
-    const shots = (own ? [blank, blank] : task.shots).map((s) => ({ ...s, key: this.#nextKey++ }));
-    return { task, own, shots, test: task.test };
-  }
-
   #shots(): Shot[] {
     return (this.draft?.shots ?? []).map(bare).filter((s) => s.input.trim() !== '' && s.output.trim() !== '');
-  }
-
-  #estimateSoon(): void {
-    clearTimeout(this.#estimateTimer);
-    this.#estimateTimer = setTimeout(() => void this.#estimateNow(), 250);
-  }
-
-  async #estimateNow(): Promise<void> {
-    if (this.busy) {
-      this.#estimateOwed = true;
-      return;
-    }
-    this.#estimateOwed = false;
-    const ticket = ++this.#estimating;
-    const shots = this.#shots();
-    let estimate: Estimate | undefined;
-    if (this.engine && shots.length > 0) {
-      try {
-        estimate = await this.engine.estimate({ shots }, this.settings);
-      } catch {
-        // The same fault is reported, with its remedy, when Adapt is pressed.
-      }
-    }
-    if (ticket !== this.#estimating) return;
-    this.estimate = estimate;
-    this.#changed();
   }
 }
 
 function keep(run: Run, { outcome, record }: Adapted): void {
   run.outcome = outcome;
   run.record = record;
-}
-
-function bare({ input, output }: Shot): Shot {
-  return { input, output };
 }

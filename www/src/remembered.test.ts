@@ -3,7 +3,8 @@ import { Remembered } from './remembered.ts';
 
 function storage(text: string | null = null) {
   const kept = { text };
-  return { kept, open: () => ({ getItem: () => kept.text, setItem: (_: string, value: string) => void (kept.text = value) }) };
+  const open = () => ({ getItem: () => kept.text, setItem: (_: string, value: string) => void (kept.text = value), removeItem: () => void (kept.text = null) });
+  return { kept, open };
 }
 
 describe('Remembered', () => {
@@ -33,4 +34,23 @@ describe('Remembered', () => {
     refused.keep('cpu', undefined);
     expect(refused.wish).toEqual({ device: 'cpu' });
   });
+
+  it('knows the model that was open, and whether it finished opening', () => {
+    const { open } = storage();
+    const model = { base: 'a/b', modules: ['m'], weights: 'q8_0' as const };
+    new Remembered(open).open({ ...model, unfinished: true });
+    expect(new Remembered(open).last).toEqual({ ...model, unfinished: true });
+    new Remembered(open).open(model);
+    expect(new Remembered(open).last).toEqual(model);
+    new Remembered(open).open(undefined);
+    expect(new Remembered(open).last).toBeUndefined();
+  });
+
+  it.each(['{}', '{"base":"a/b","modules":[7],"weights":"f32"}', '{"base":"a/b","modules":[],"weights":"f64"}', '{"base":7,"modules":[],"weights":"f32"}'])(
+    'takes %s for no model',
+    (text) => {
+      expect(new Remembered(storage(text).open).last).toBeUndefined();
+      expect(new Remembered(storage(text).open).download).toBeUndefined();
+    },
+  );
 });

@@ -1,5 +1,49 @@
 /** The parts of what the page knows. `journey.ts` holds them and changes them, the views read them. */
-import type { AdaptSettings, HeldOut, HeldOutProgress, HistoryPoint, Outcome, Progress, Shot, TaskInfo } from './engine/protocol.ts';
+import { EngineError } from './engine/error.ts';
+import type { AdaptSettings, HeldOut, HeldOutProgress, HistoryPoint, Outcome, Progress, ModelWish, ModuleFiles, Shot, TaskInfo, WeightFormat } from './engine/protocol.ts';
+
+/** A model to have open, before the page says where its files are. `extra`: modules of the visitor's, for this visit. */
+export type ModelChoice = { extra: ModuleFiles[] } & (
+  | { kind: 'demo' }
+  | ({ kind: 'kept' } & Downloadable)
+  | { kind: 'files'; name: string; files: Record<string, Blob>; weights: WeightFormat }
+);
+
+/** A base and modules of a hub, by name. */
+export interface Downloadable {
+  base: string;
+  modules: string[];
+  weights: WeightFormat;
+}
+
+export const DEMO: ModelChoice = { kind: 'demo', extra: [] };
+
+export function nameOf(model: ModelChoice): string {
+  return model.kind === 'demo' ? 'the demo' : model.kind === 'kept' ? model.base : model.name;
+}
+
+/** The same for the engine; `familyUrl` is where the demo lies. */
+export function wishOf(model: ModelChoice, familyUrl: string): ModelWish {
+  const { extra } = model;
+  switch (model.kind) {
+    case 'demo':
+      return { source: { kind: 'family', url: familyUrl }, extra, weights: 'f32' };
+    case 'kept':
+      return { source: { kind: 'kept', base: model.base, modules: model.modules }, extra, weights: model.weights };
+    case 'files':
+      return { source: { kind: 'files', name: model.name, files: model.files }, extra, weights: model.weights };
+  }
+}
+
+/** The usual reason for a worker that dies of opening a model. */
+export function tooMuch(model: ModelChoice, cause: unknown): EngineError {
+  return new EngineError('model_too_large', `${nameOf(model)} was more than this tab could open; choose a smaller one, or close other tabs`, cause);
+}
+
+/** Equal for models on the same base, for which the same examples make sense. */
+export function baseOf(model: ModelChoice): string {
+  return `${model.kind} ${nameOf(model)}`;
+}
 
 export interface Problem {
   id: number;
@@ -56,6 +100,13 @@ export interface Attempt {
 /** The names under which candidates are evaluated, in the order they are shown. */
 export const CANDIDATES = ['base', 'single', 'uniform', 'pass', 'composed'] as const;
 export type CandidateName = (typeof CANDIDATES)[number];
+
+/** What can be compared after a search: weights by the candidate's name. */
+export function candidatesOf({ weights, bestSingle, pass }: Outcome): Partial<Record<CandidateName, number[]>> & Record<string, number[]> {
+  const alike = (weight: number): number[] => weights.map(() => weight);
+  const single = bestSingle ? { single: bestSingle.weights } : {};
+  return { base: alike(0), ...single, uniform: alike(1 / weights.length), pass: pass.weights, composed: weights };
+}
 
 export const OWN = 'own';
 export const OWN_TASK: TaskInfo = {

@@ -24,6 +24,54 @@ export const T = {
   /** That the device changed by itself, and why. */
   deviceNote: 'device-note',
 
+  /** Opens and closes the panel of models, and the panel; back to the bundled family. What became of another model. */
+  models: 'models',
+  modelsPanel: 'models-panel',
+  modelsClose: 'models-close',
+  demo: 'demo',
+  modelNote: 'model-note',
+  /** Radios of the panel's parts: `hub`, `files`, `stored`. */
+  modelsTab: (name: string) => `models-tab-${name}`,
+  /** A base's radio, by its id; a module's checkbox, by its name; a set's button, by its name. */
+  base: (id: string) => `base-${id}`,
+  module: (name: string) => `module-${name}`,
+  moduleSet: (name: string) => `module-set-${name}`,
+  moduleSearch: 'module-search',
+  modulesChosen: 'modules-chosen',
+  modulesClear: 'modules-clear',
+  /** What is told before a download. */
+  factDownload: 'fact-download',
+  factHosts: 'fact-hosts',
+  factMemory: 'fact-memory',
+  /** How the base's weights are held, of a hub's base and of one from files. */
+  weights: 'weights',
+  filesWeights: 'files-weights',
+  factFree: 'fact-free',
+  factLicence: 'fact-licence',
+  fetch: 'fetch',
+  fetchCancel: 'fetch-cancel',
+  fetchNote: 'fetch-note',
+  /** The download's bar, the file it is at, and its line of figures. */
+  fetchProgress: 'fetch-progress',
+  fetchFile: 'fetch-file',
+  fetchText: 'fetch-text',
+  /** Where files are dropped, the two pickers, what was recognised, by folder, and the button that opens it. */
+  dropZone: 'drop-zone',
+  pickFiles: 'pick-files',
+  pickFolder: 'pick-folder',
+  local: 'local',
+  localRemove: (index: number) => `local-remove-${index}`,
+  localObstacle: 'local-obstacle',
+  openFiles: 'open-files',
+  /** What is stored: a row by its name, its three buttons, its verdict (`data-verdict`), and deleting everything. */
+  stored: (name: string) => `stored-${name}`,
+  storedOpen: (name: string) => `stored-open-${name}`,
+  storedVerify: (name: string) => `stored-verify-${name}`,
+  storedDelete: (name: string) => `stored-delete-${name}`,
+  storedTotal: 'stored-total',
+  deleteAll: 'delete-all',
+  deleteAllYes: 'delete-all-yes',
+
   /** One error card; inside it the code, the message, the remedy, Dismiss, and Start again. */
   problem: 'problem',
   problemCode: 'problem-code',
@@ -35,6 +83,8 @@ export const T = {
   /** The radio of a task, by its id; `task-own` is the visitor's own. */
   task: (id: string) => `task-${id}`,
   taskSummary: 'task-summary',
+  /** That a base is open without modules. */
+  noModules: 'no-modules',
 
   /** Examples, counted from 0. */
   shotInput: (index: number) => `shot-input-${index}`,

@@ -335,6 +335,10 @@ impl Composer {
         const MOST_PASSES: usize = 5;
         /// Seconds after which two passes have said enough.
         const ENOUGH: f64 = 0.4;
+        /// Seconds for one candidate beyond which it alone is timed: all of them would take a large model minutes.
+        const SLOW: f64 = 0.5;
+        /// Seconds after which one candidate is not timed again.
+        const VERY_SLOW: f64 = 5.0;
         let engine = self.engine_with(rule, &shots)?;
         let modules = engine.modules();
         let candidate = |index: usize| Candidate {
@@ -342,17 +346,25 @@ impl Composer {
         };
         let candidates: Vec<Candidate> = (0..CANDIDATES).map(candidate).collect();
         let _turn = self.turns.take(&Signal::default()).await;
-        let start = seconds();
-        let mut quickest = f64::INFINITY;
-        for pass in 1..=MOST_PASSES {
+        let time = async |candidates: &[Candidate]| -> Result<f64, ComposerError> {
             let began = seconds();
-            engine.evaluate(&candidates).await.map_err(ComposerError::from)?;
-            quickest = quickest.min(seconds() - began);
-            if pass > 1 && seconds() - start > ENOUGH {
-                break;
+            engine.evaluate(candidates).await?;
+            Ok((seconds() - began) / candidates.len() as f64)
+        };
+        let start = seconds();
+        let mut seconds_per_evaluation = time(&candidates[..1]).await?;
+        if seconds_per_evaluation > SLOW && seconds_per_evaluation < VERY_SLOW {
+            seconds_per_evaluation = seconds_per_evaluation.min(time(&candidates[..1]).await?);
+        }
+        if seconds_per_evaluation <= SLOW {
+            seconds_per_evaluation = f64::INFINITY;
+            for pass in 1..=MOST_PASSES {
+                seconds_per_evaluation = seconds_per_evaluation.min(time(&candidates).await?);
+                if pass > 1 && seconds() - start > ENOUGH {
+                    break;
+                }
             }
         }
-        let seconds_per_evaluation = quickest / CANDIDATES as f64;
         let activations = engine.cost().map_or(0, |cost| cost.bytes) as f64;
         Ok(Estimate {
             seconds: seconds_per_evaluation * budget as f64,

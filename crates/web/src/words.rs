@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Up to this many pieces a vocabulary is one of whole words that can be listed; larger ones, as Flan-T5's, are made of
+/// Up to this many pieces a vocabulary can be one of whole words, to be listed; larger ones, as Flan-T5's, are made of
 /// parts of words.
 const MOST_WORDS: usize = 4096;
 
@@ -21,7 +21,12 @@ pub(crate) fn words(tokenizer_json: &[u8]) -> Vec<String> {
     let Some(pieces) = json["model"]["vocab"].as_array() else {
         return Vec::new();
     };
-    if pieces.len() > MOST_WORDS {
+    // A letter that may follow any other is there to spell words with.
+    let letter = |piece: &serde_json::Value| {
+        let mut letters = piece[0].as_str().unwrap_or_default().chars();
+        letters.next().is_some_and(char::is_alphabetic) && letters.next().is_none()
+    };
+    if pieces.len() > MOST_WORDS || pieces.iter().any(letter) {
         return Vec::new();
     }
     let word = |piece: &serde_json::Value| {
@@ -106,6 +111,7 @@ mod tests {
         let json =
             r#"{"model": {"vocab": [["<pad>", 0], ["</s>", 0], ["▁", -2], ["▁cat", -3], [",", -9], ["▁a", -4]]}}"#;
         assert_eq!(words(json.as_bytes()), ["cat", "a"]);
+        assert!(words(r#"{"model": {"vocab": [["▁cat", -3], ["s", -4]]}}"#.as_bytes()).is_empty());
         assert!(words(b"{").is_empty());
         assert!(words(br#"{"model": {"vocab": {"a": 1}}}"#).is_empty());
     }

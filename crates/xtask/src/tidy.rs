@@ -32,8 +32,9 @@ const UNFINISHED: &[&str] = &[
 ];
 
 /// The hosts that the page's files may name. None of them is ever asked for anything by itself: they are links to
-/// follow, XML namespaces and addresses inside messages of libraries.
-const PAGE_HOSTS: &[&str] = &["www.w3.org", "arxiv.org", "lit.dev"];
+/// follow, XML namespaces and addresses inside messages of libraries, and the hub with its hosts for large files, which
+/// is asked for what a visitor chooses to download.
+const PAGE_HOSTS: &[&str] = &["www.w3.org", "arxiv.org", "lit.dev", "huggingface.co", "*.hf.co"];
 
 /// Folders whose text ships to browsers, from `www/`.
 const PAGE_SOURCES: &[&str] = &["www/src", "www/public", "www/index.html", "www/offline.html"];
@@ -172,7 +173,7 @@ fn foreign_hosts(name: &Path, text: &str) -> Vec<Finding> {
             let bare = before.ends_with(['"', '\'', '`', '(', '=']);
             let host: String = line[at + 2..]
                 .chars()
-                .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+                .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '*'))
                 .collect();
             if (scheme || (bare && host.contains('.'))) && !PAGE_HOSTS.contains(&host.as_str()) {
                 findings.push(Finding {
@@ -235,6 +236,13 @@ mod tests {
             (
                 "www/index.html",
                 "html",
+                "connect-src https://*.example.com".to_owned(),
+                1,
+                "*.example.com",
+            ),
+            (
+                "www/index.html",
+                "html",
                 "<img src=\"http://192.0.2.1/x\">".to_owned(),
                 1,
                 "192.0.2.1",
@@ -255,6 +263,8 @@ mod tests {
         assert_eq!(whats("a.rs", "rs", rust), []);
         let page = "// a comment\nconst ns = 'http://www.w3.org/2000/svg'; // and another.one\n";
         assert_eq!(whats("www/src/a.ts", "ts", page), []);
+        let policy = "connect-src 'self' https://huggingface.co https://*.hf.co";
+        assert_eq!(whats("www/index.html", "html", policy), []);
         assert_eq!(whats("tests/a.mjs", "mjs", "fetch('https://example.com')"), []);
     }
 }

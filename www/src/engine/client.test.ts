@@ -1,8 +1,9 @@
 import { describe, expect, it, vi } from 'vitest';
-import { Engine, type OpenOptions, type WorkerLike } from './client.ts';
+import { Engine, type OpenOptions } from './client.ts';
 import { EngineError } from './error.ts';
+import type { WorkerLike } from './line.ts';
 import { mockHost, MOCK_FAMILY, type MockOptions } from './mock/host.ts';
-import type { LoadProgress, Progress, Reply } from './protocol.ts';
+import type { LoadProgress, ModelWish, Progress, Reply } from './protocol.ts';
 import { serve, type Host, type Port } from './serve.ts';
 
 class FakeWorker implements WorkerLike {
@@ -39,11 +40,13 @@ class FakeWorker implements WorkerLike {
   }
 }
 
+const DEMO: ModelWish = { source: { kind: 'family', url: 'models/demo/' }, extra: [], weights: 'f32' };
+
 function open(options: MockOptions & { host?: Host } & Pick<OpenOptions, 'onCrash' | 'onMoved'> = {}) {
   const worker = new FakeWorker(options.host ?? mockHost({ generationMs: 1, loadMs: 1, ...options }));
   const progress: LoadProgress[] = [];
   const engine = Engine.open({
-    familyUrl: 'models/demo/',
+    model: DEMO,
     wasmUrl: '',
     start: () => worker,
     onProgress: (p) => progress.push(p),
@@ -70,7 +73,7 @@ describe('Engine', () => {
 
   it('reports a refused worker by its own code', async () => {
     const refused = Engine.open({
-      familyUrl: '',
+      model: DEMO,
       wasmUrl: '',
       start: () => {
         throw new Error('no');

@@ -3,7 +3,6 @@ import { EngineError } from './error.ts';
 import type {
   Adapted,
   AdaptSettings,
-  Calls,
   DeviceReport,
   DeviceState,
   DeviceWish,
@@ -14,25 +13,15 @@ import type {
   HeldOut,
   HeldOutProgress,
   LoadProgress,
-  Method,
+  ModelWish,
   Progress,
-  Reply,
-  Request,
   Rule,
   Shot,
 } from './protocol.ts';
-
-/** The part of `Worker` that is used. */
-export interface WorkerLike {
-  postMessage(message: Request): void;
-  addEventListener(type: 'message', listener: (event: MessageEvent<Reply>) => void): void;
-  addEventListener(type: 'error' | 'messageerror', listener: (event: Event) => void): void;
-  terminate(): void;
-}
+import { startLine, type Line, type Pausable, type WorkerLike } from './line.ts';
 
 export interface OpenOptions {
-  /** Where `family.json` lies, with a slash at the end. */
-  familyUrl: string;
+  model: ModelWish;
   wasmUrl: string;
   wish?: DeviceWish;
   start: () => WorkerLike;
@@ -46,18 +35,6 @@ export interface OpenOptions {
 export interface CallOptions<R> {
   signal?: AbortSignal;
   onProgress?: (report: R) => void;
-}
-
-interface Pending {
-  resolve(result: unknown): void;
-  reject(error: EngineError): void;
-  report: ((report: never) => void) | undefined;
-}
-
-/** A handle on a run that can be held up without ending it. */
-export interface Pausable {
-  pause(): void;
-  resume(): void;
 }
 
 /** The compute worker, with its model loaded. */
@@ -86,25 +63,15 @@ export class Engine {
     return this.#state.tuning;
   }
 
-  /** Starts a worker and loads a family into it. Aborting ends the worker. */
+  /** Starts a worker and loads a model into it. Aborting ends the worker. */
   static async open(options: OpenOptions, signal?: AbortSignal): Promise<Engine> {
     signal?.throwIfAborted();
-    let worker: WorkerLike;
-    try {
-      worker = options.start();
-    } catch (thrown) {
-      throw new EngineError(
-        'worker_refused',
-        'this browser did not allow the compute worker to start; reload the page, or try another browser',
-        thrown,
-      );
-    }
-    const line = new Line(worker, options.onCrash);
+    const line = startLine(options.start, options.onCrash);
     const stop = (): void => line.close(new EngineError('aborted', 'loading was cancelled'));
     signal?.addEventListener('abort', stop, { once: true });
     try {
-      const { familyUrl, wasmUrl, wish = { device: 'auto' } } = options;
-      const { family, ...state } = await line.call('open', { familyUrl, wasmUrl, ...wish }, { onProgress: options.onProgress });
+      const { model, wasmUrl, wish = { device: 'auto' } } = options;
+      const { family, ...state } = await line.call('open', { model, wasmUrl, ...wish }, { onProgress: options.onProgress });
       return new Engine(line, family, state, options.onMoved);
     } catch (thrown) {
       line.close();
@@ -177,103 +144,4 @@ export class Engine {
 
 function rule(options: { rule?: Rule }): { rule?: Rule } {
   return options.rule === undefined ? {} : { rule: options.rule };
-}
-
-/** Calls by number over one worker. */
-class Line {
-  readonly #worker: WorkerLike;
-  readonly #pending = new Map<number, Pending>();
-  readonly #onCrash: ((error: EngineError) => void) | undefined;
-  onMoved: ((state: DeviceState) => void) | undefined;
-  #next = 1;
-  #ended: EngineError | undefined;
-
-  constructor(worker: WorkerLike, onCrash: ((error: EngineError) => void) | undefined) {
-    this.#worker = worker;
-    this.#onCrash = onCrash;
-    worker.addEventListener('message', (event) => this.#receive(event.data));
-    const died = (event: Event): void => {
-      const message = 'message' in event && event.message ? ` (${String(event.message)})` : '';
-      this.#crash(new EngineError('engine_crashed', `the compute worker stopped unexpectedly${message}; start it again`));
-    };
-    worker.addEventListener('error', died);
-    worker.addEventListener('messageerror', died);
-  }
-
-  call<M extends Method>(
-    method: M,
-    args: Calls[M]['args'],
-    options: {
-      signal?: AbortSignal | undefined;
-      onProgress?: ((report: Calls[M]['report']) => void) | undefined;
-      onStart?: ((run: Pausable) => void) | undefined;
-      /** Makes the call with a signal that is aborted already. */
-      evenAborted?: boolean;
-    } = {},
-  ): Promise<Calls[M]['result']> {
-    if (this.#ended) return Promise.reject(this.#ended);
-    const { signal } = options;
-    const aborted = signal?.aborted === true;
-    if (aborted && !options.evenAborted) {
-      return Promise.reject(new EngineError('aborted', 'the call was cancelled before it began'));
-    }
-    const id = this.#next++;
-    const abort = (): void => this.#worker.postMessage({ type: 'abort', id });
-    return new Promise<Calls[M]['result']>((resolve, reject) => {
-      const done = (): void => signal?.removeEventListener('abort', abort);
-      this.#pending.set(id, {
-        resolve: (result) => (done(), resolve(result as Calls[M]['result'])),
-        reject: (error) => (done(), reject(error)),
-        report: options.onProgress as ((report: never) => void) | undefined,
-      });
-      this.#worker.postMessage({ type: 'call', id, method, args, ...(aborted ? { aborted } : {}) } as Request);
-      signal?.addEventListener('abort', abort, { once: true });
-      options.onStart?.({
-        pause: () => this.#worker.postMessage({ type: 'pause', id }),
-        resume: () => this.#worker.postMessage({ type: 'resume', id }),
-      });
-    });
-  }
-
-  close(error = new EngineError('closed', 'the engine was closed; open it again')): void {
-    if (this.#ended) return;
-    this.#ended = error;
-    this.#worker.terminate();
-    for (const pending of this.#pending.values()) pending.reject(error);
-    this.#pending.clear();
-  }
-
-  #crash(error: EngineError): void {
-    if (this.#ended) return;
-    this.close(error);
-    this.#onCrash?.(error);
-  }
-
-  #receive(reply: Reply): void {
-    if (reply.type === 'device') {
-      this.onMoved?.(reply.state);
-      return;
-    }
-    const pending = this.#pending.get(reply.id);
-    if (!pending) return;
-    switch (reply.type) {
-      case 'report':
-        pending.report?.(reply.report as never);
-        return;
-      case 'result':
-        this.#pending.delete(reply.id);
-        pending.resolve(reply.result);
-        return;
-      case 'failure': {
-        const error = EngineError.from(reply.failure);
-        if (error.code === 'engine_crashed') {
-          this.#crash(new EngineError(error.code, `the compute worker failed (${error.message}); start it again`));
-          return;
-        }
-        this.#pending.delete(reply.id);
-        pending.reject(error);
-        return;
-      }
-    }
-  }
 }

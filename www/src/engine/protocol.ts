@@ -6,11 +6,17 @@
  * Weights are numbers in the order of `FamilyInfo.modules`, inside [-1.5, 1.5].
  */
 
+import type { LibraryCalls } from './library.ts';
+
 /** How modules are added up. `exact`: the sum of the changes; `reference`: the paper's sum of the factors. */
 export type Rule = 'reference' | 'exact';
 
 /** What the search minimises: `normalised` is cross-entropy + penalty, `reference` divides it by the number of shots. */
 export type ObjectiveName = 'reference' | 'normalised';
+
+/** How a base's matrices are held while it is open; `f32` is as the device likes it best, and loses nothing. */
+export const WEIGHT_FORMATS = ['f32', 'f16', 'q8_0', 'q4_0'] as const;
+export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 
 /** One example of a task. */
 export interface Shot {
@@ -67,14 +73,17 @@ export interface TaskInfo {
 
 export interface FamilyInfo {
   name: string;
+  /** The bundled family, one that was downloaded, or files of the visitor's. */
+  origin: Source['kind'];
   rule: Rule;
   base: { id: string; params: number; bytes: number };
   modules: ModuleInfo[];
   tasks: TaskInfo[];
-  /** Every word the base was trained on, in the tokenizer's order. */
+  /** Every word the base was trained on, in the tokenizer's order; empty where the vocabulary is not one of words. */
   words: string[];
+  /** Empty where it is not known. */
   license: string;
-  /** The family's model card, Markdown. */
+  /** The family's model card, Markdown; empty without one. */
   card: string;
 }
 
@@ -234,16 +243,40 @@ export interface Opened extends DeviceState {
   family: FamilyInfo;
 }
 
+/** A module as files. `weights` is `adapter_model.safetensors` or `adapter_model.bin`: its content tells. */
+export interface ModuleFiles {
+  name: string;
+  config: Blob;
+  weights: Blob;
+}
+
+/** Where a model comes from. Nothing here makes a request but `family`, which reads the page's own files. */
+export type Source =
+  /** With a slash at the end. */
+  | { kind: 'family'; url: string }
+  /** Downloaded before, by name. */
+  | { kind: 'kept'; base: string; modules: string[] }
+  /** The base's files, by their names. */
+  | { kind: 'files'; name: string; files: Record<string, Blob> };
+
+/** A model to open. */
+export interface ModelWish {
+  source: Source;
+  /** Modules that join those of the source. */
+  extra: ModuleFiles[];
+  weights: WeightFormat;
+}
+
 export interface DeviceWish {
   device: DeviceChoice;
   /** That of an earlier `DeviceState`. */
   tuning?: string;
 }
 
-/** Every method: what goes over, what comes back, and what is reported while it runs. */
-export interface Calls {
+/** Every method of the engine and, in a worker of its own, of the library: what goes over, what comes back, and what is reported while it runs. */
+export interface Calls extends LibraryCalls {
   /** A GPU that fails here gives way to the CPU, and the report says so. */
-  open: { args: { familyUrl: string; wasmUrl: string } & DeviceWish; result: Opened; report: LoadProgress };
+  open: { args: { model: ModelWish; wasmUrl: string } & DeviceWish; result: Opened; report: LoadProgress };
   /** Moves the model to another device. Where that fails the old one stays in use. */
   setDevice: { args: DeviceWish; result: DeviceState; report: never };
   estimate: { args: { shots: Shot[]; settings: AdaptSettings }; result: Estimate; report: never };

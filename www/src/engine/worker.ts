@@ -2,65 +2,22 @@
  * The compute worker: the engine's methods on the WebAssembly module.
  *
  * Bundled into one classic script (build/engine.ts) that starts from a Blob, so it finds nothing by itself: the page
- * names the WebAssembly and the family by their addresses.
+ * names the WebAssembly and the family by their addresses. `load.ts` reads models, `store.ts` keeps them.
  */
-import init, { type Composer, Device, sha256 } from '../../../pkg/lorahub_web.js';
+import init, { type Composer } from '../../../pkg/lorahub_web.js';
 import { OnDevice } from './device.ts';
 import { EngineError } from './error.ts';
-import { readFamily, type FamilyFiles } from './family.ts';
+import { Loadable } from './load.ts';
 import { serve, type CallContext, type Host, type Port } from './serve.ts';
-import type { DeviceWish, Method, ModuleInfo } from './protocol.ts';
+import { store } from './store.ts';
+import type { DeviceWish, Method } from './protocol.ts';
 
-/** The model and its family, once `open` has succeeded. */
-let loaded: { on: OnDevice<Composer>; family: FamilyFiles } | undefined;
+/** The model and where it came from, once `open` has succeeded. */
+let loaded: { on: OnDevice<Composer>; from: Loadable } | undefined;
 
-function opened(): { on: OnDevice<Composer>; family: FamilyFiles } {
+function opened(): { on: OnDevice<Composer>; from: Loadable } {
   if (!loaded) throw new EngineError('not_open', 'no model is loaded; open one first');
   return loaded;
-}
-
-/** The model with its modules on a device, from the family's files. */
-async function compose({ base, modules }: FamilyFiles, device: Device): Promise<Composer> {
-  const composer = await device.load(base.id, base.config, base.tokenizer, base.weights).finally(() => device.free());
-  try {
-    for (const { name, config, weights } of modules) composer.addModule(name, config, weights);
-  } catch (thrown) {
-    composer.free();
-    throw thrown;
-  }
-  return composer;
-}
-
-/** The device that was opened as soon as the model's sizes were known. */
-class EarlyDevice {
-  readonly #wish: DeviceWish;
-  #opening: Promise<Device> | undefined;
-
-  constructor(wish: DeviceWish) {
-    this.#wish = wish;
-  }
-
-  open(config: Uint8Array): void {
-    this.#opening = Device.open(config, this.#wish);
-    // Whoever takes it sees the error; until then it is not unhandled.
-    this.#opening.catch(() => undefined);
-  }
-
-  /** The device, once, if it is the one wished for. */
-  take(wish: DeviceWish): Promise<Device> | undefined {
-    if (wish !== this.#wish) return undefined;
-    const opening = this.#opening;
-    this.#opening = undefined;
-    return opening;
-  }
-
-  /** Gives the device back that nobody will take. */
-  drop(): void {
-    void this.#opening?.then(
-      (device) => device.free(),
-      () => undefined,
-    );
-  }
 }
 
 /** What a paused run waits for after each generation: nothing, or to be resumed or aborted. */
@@ -86,40 +43,14 @@ async function startEngine(url: string): Promise<void> {
 }
 
 const host: Host = {
-  async open({ familyUrl, wasmUrl, ...wish }, { report, signal }) {
+  async open({ model, wasmUrl, ...wish }, { report, signal }) {
     report({ stage: 'engine', loaded: 0, total: 0 });
     await startEngine(wasmUrl);
-    // The device is tested, measured and its kernels compiled while the rest is fetched.
-    const early = new EarlyDevice(wish);
-    let family: FamilyFiles;
-    try {
-      family = await readFamily({ url: familyUrl, sha256, report, signal, onConfig: (config) => early.open(config) });
-    } catch (thrown) {
-      early.drop();
-      throw thrown;
-    }
-    const { base } = family;
+    const from = await Loadable.read(model, wish, { report, signal });
     report({ stage: 'prepare', loaded: 0, total: 0 });
-    const load = async (wished: DeviceWish): Promise<Composer> =>
-      compose(family, await (early.take(wished) ?? Device.open(base.config, wished)));
-    const on = await OnDevice.open(load, wish);
-    loaded = { on, family };
-    const modules = family.modules.map(
-      ({ name, title, description, kind, weights }): ModuleInfo => ({ name, title, description, kind, sha256: sha256(weights) }),
-    );
-    return {
-      ...on.state,
-      family: {
-        name: family.name,
-        rule: family.rule,
-        base: { id: base.id, params: on.model.base.params, bytes: base.weights.length },
-        modules,
-        tasks: family.tasks,
-        words: on.model.words(),
-        license: family.license,
-        card: family.card,
-      },
-    };
+    const on = await OnDevice.open((wished: DeviceWish) => from.load(wished), wish);
+    loaded = { on, from };
+    return { ...on.state, family: from.family(on.model) };
   },
 
   async setDevice(wish) {
@@ -129,17 +60,17 @@ const host: Host = {
   },
 
   async estimate({ shots, settings }, { moved }) {
-    const { on, family } = opened();
-    return on.run((composer) => composer.estimate(shots, { rule: family.rule, ...settings }), moved);
+    const { on, from } = opened();
+    return on.run((composer) => composer.estimate(shots, { rule: from.rule, ...settings }), moved);
   },
 
   async adapt({ shots, settings, resume }, context) {
-    const { on, family } = opened();
+    const { on, from } = opened();
     const paused = gate(context);
     let checkpoint = resume;
     return on.run(async (composer) => {
-      const from = checkpoint === undefined ? {} : { resume: checkpoint };
-      const outcome = await composer.adapt(shots, { rule: family.rule, ...settings, ...from }, context.signal, (progress) => {
+      const go = checkpoint === undefined ? {} : { resume: checkpoint };
+      const outcome = await composer.adapt(shots, { rule: from.rule, ...settings, ...go }, context.signal, (progress) => {
         // Where the GPU fails, the CPU goes on from here.
         checkpoint = progress.checkpoint;
         context.report(progress);
@@ -150,22 +81,22 @@ const host: Host = {
   },
 
   async evaluate({ rows, candidates, rule }, { report, signal, moved }) {
-    const { on, family } = opened();
+    const { on, from } = opened();
     const progress = (done: number, total: number): void => report({ done, total });
-    return on.run((composer) => composer.evaluate(rows, candidates, rule ?? family.rule, signal, progress), moved);
+    return on.run((composer) => composer.evaluate(rows, candidates, rule ?? from.rule, signal, progress), moved);
   },
 
   async generate({ text, weights, rule }, { report, signal, moved }) {
-    const { on, family } = opened();
+    const { on, from } = opened();
     return on.run(
-      (composer) => composer.generate(text, Float64Array.from(weights), rule ?? family.rule, undefined, signal, report),
+      (composer) => composer.generate(text, Float64Array.from(weights), rule ?? from.rule, undefined, signal, report),
       moved,
     );
   },
 
   async exportModule({ weights, rule, seed }) {
-    const { on, family } = opened();
-    const zip = on.model.exportModule(Float64Array.from(weights), rule ?? family.rule, seed, family.license);
+    const { on, from } = opened();
+    const zip = on.model.exportModule(Float64Array.from(weights), rule ?? from.rule, seed, from.license);
     // Out of the WebAssembly's memory already: the bindings hand over a copy.
     return { name: 'composed.zip', zip: zip as Uint8Array<ArrayBuffer> };
   },
@@ -173,6 +104,8 @@ const host: Host = {
   async unknownSpans({ text }) {
     return opened().on.model.unknownSpans(text);
   },
+
+  ...store(startEngine),
 };
 
 serve(globalThis as unknown as Port, host);

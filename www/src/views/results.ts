@@ -175,9 +175,11 @@ export function tryOut(
     <p class="unknown" data-testid=${T.tryUnknown} role="status">
       ${state.unknown.length > 0
         ? html`This model has never seen ${state.unknown.map((w, i) => html`${i > 0 ? ', ' : ''}<mark>${w}</mark>`)}.`
-        : state.text.trim() === ''
-          ? 'It knows only the words it was trained on.'
-          : 'It knows every word of this.'}
+        : words.length === 0
+          ? nothing
+          : state.text.trim() === ''
+            ? 'It knows only the words it was trained on.'
+            : 'It knows every word of this.'}
     </p>
     ${examples.length > 0
       ? html`<ul class="chips" aria-label="Inputs to try">
@@ -197,10 +199,12 @@ export function tryOut(
         j.run?.outcome ? '' : 'Adapt first: there is nothing composed yet.',
       )}
     </div>
-    <details class="words" data-testid=${T.words}>
-      <summary>What this model understands (${count(words.length)} words)</summary>
-      <p class="word-list">${words.join('  ')}</p>
-    </details>
+    ${words.length > 0
+      ? html`<details class="words" data-testid=${T.words}>
+          <summary>What this model understands (${count(words.length)} words)</summary>
+          <p class="word-list">${words.join('  ')}</p>
+        </details>`
+      : nothing}
   </section>`;
 }
 
@@ -214,10 +218,11 @@ function answer(title: string, testid: string, a: Answer | undefined, otherwise:
   </div>`;
 }
 
-const PYTHON = `from transformers import AutoModelForSeq2SeqLM
+/** A downloaded base goes by the name that its hub has for it; any other is a folder. */
+const python = (j: Journey): string => `from transformers import AutoModelForSeq2SeqLM
 from peft import PeftModel
 
-base = AutoModelForSeq2SeqLM.from_pretrained("base")
+base = AutoModelForSeq2SeqLM.from_pretrained(${JSON.stringify(j.family?.origin === 'kept' ? j.family.base.id : 'base')})
 model = PeftModel.from_pretrained(base, "composed")`;
 
 export function takeAway(
@@ -242,8 +247,8 @@ export function takeAway(
     </div>
     <details class="code">
       <summary>Use it in Python</summary>
-      <pre><code>${PYTHON}</code></pre>
-      <button type="button" class="quiet" data-testid=${T.copyCode} @click=${() => act.copy(PYTHON)}>${act.copied ? 'Copied' : 'Copy'}</button>
+      <pre><code>${python(j)}</code></pre>
+      <button type="button" class="quiet" data-testid=${T.copyCode} @click=${() => act.copy(python(j))}>${act.copied ? 'Copied' : 'Copy'}</button>
     </details>
   </section>`;
 }

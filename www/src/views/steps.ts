@@ -2,7 +2,7 @@
 import { html, nothing, type TemplateResult } from 'lit';
 import { live } from 'lit/directives/live.js';
 import { repeat } from 'lit/directives/repeat.js';
-import type { DeviceChoice, DeviceReport, ObjectiveName, Rule, TaskInfo } from '../engine/protocol.ts';
+import type { DeviceChoice, DeviceReport, FamilyInfo, ObjectiveName, Rule, TaskInfo } from '../engine/protocol.ts';
 import { about, bytes, count, duration, millis, rate } from '../format.ts';
 import type { Journey } from '../journey.ts';
 import { BUDGETS, OWN, type DraftShot } from '../state.ts';
@@ -12,6 +12,7 @@ export function taskStep(j: Journey): TemplateResult {
   const tasks = j.family?.tasks ?? [];
   const kinds = [...new Set(tasks.map((t) => t.kind))];
   const draft = j.draft;
+  if (tasks.length === 0) return ownTask(j);
   return html`<section class="step" aria-labelledby="h-task">
     <h2 id="h-task"><span class="number">1</span> Pick a task</h2>
     ${kinds.map(
@@ -25,6 +26,23 @@ export function taskStep(j: Journey): TemplateResult {
       ${taskRadio(j, OWN, 'Your own task')}
     </fieldset>
     <p class="summary" data-testid=${T.taskSummary}>${draft ? summary(draft.task) : nothing}</p>
+  </section>`;
+}
+
+/** With a model that brings no tasks. */
+function ownTask(j: Journey): TemplateResult {
+  const modules = j.family?.modules.length ?? 0;
+  return html`<section class="step" aria-labelledby="h-task">
+    <h2 id="h-task"><span class="number">1</span> Your task</h2>
+    <p class="summary" data-testid=${T.taskSummary}>
+      Write or paste a few examples of what you want, five or so, and further down some more that the search does not see,
+      to check the result on.
+    </p>
+    ${modules === 0
+      ? html`<p class="note warning" data-testid=${T.noModules}>
+          There is nothing to mix yet: this base is open without modules. Add some under Another model.
+        </p>`
+      : nothing}
   </section>`;
 }
 
@@ -49,8 +67,8 @@ export function examplesStep(j: Journey, act: { addShot: () => void; paste: (int
   const draft = j.draft;
   const lookup = (text: string): Promise<[number, number][]> => j.unknownSpans(text);
   return html`<section class="step" aria-labelledby="h-examples">
-    <h2 id="h-examples"><span class="number">2</span> Check the examples</h2>
-    <p class="hint">All the model gets to see of the task. Edit them as you like.</p>
+    <h2 id="h-examples"><span class="number">2</span> ${draft?.own ? 'Write the examples' : 'Check the examples'}</h2>
+    <p class="hint">All the model gets to see of the task. ${draft?.own ? nothing : 'Edit them as you like.'}</p>
     <ol class="shots">
       ${repeat(
         draft?.shots ?? [],
@@ -194,11 +212,18 @@ export function searchStep(j: Journey): TemplateResult {
       </label>
       ${deviceSetting(j)}
       <p class="hint">
-        ${family ? html`These modules were trained for the ${family.rule} rule.` : nothing} The seed decides every random
+        ${family ? ruleNote(family.origin, family.rule) : nothing} The seed decides every random
         number: the same seed finds the same weights again.
       </p>
     </details>
   </section>`;
+}
+
+function ruleNote(origin: FamilyInfo['origin'], rule: Rule): string {
+  if (origin !== 'files') return `These modules were trained for the ${rule} rule.`;
+  return rule === 'reference'
+    ? 'Nothing says which rule these modules were trained for, so the paper’s is used.'
+    : 'These modules have different ranks, which only the exact rule can mix.';
 }
 
 const DEVICES: Record<DeviceChoice, string> = {
@@ -263,7 +288,7 @@ export function actionBar(j: Journey): TemplateResult {
       : html`<p class="action-text" data-testid=${T.estimate}>
             ${j.estimate
               ? html`<span>${about(j.estimate.seconds)}</span><span>${bytes(j.estimate.bytes)} of memory</span>`
-              : html`<span>${(j.draft?.shots.length ?? 0) === 0 ? 'Needs an example' : 'Estimating…'}</span>`}
+              : html`<span>${wanting(j)}</span>`}
           </p>
           ${j.canGoOn
             ? html`<button type="button" class="secondary" data-testid=${T.goOn} @click=${() => void j.goOn()}>Go on</button>`
@@ -272,12 +297,19 @@ export function actionBar(j: Journey): TemplateResult {
             type="button"
             class="primary"
             data-testid=${T.adapt}
-            ?disabled=${!(j.engine || j.loading) || !j.draft || j.moving !== undefined}
+            ?disabled=${!(j.engine || j.loading) || !j.draft || j.moving !== undefined || j.family?.modules.length === 0}
             @click=${() => void j.adapt()}
           >
             ${run ? 'Adapt again' : 'Adapt'}
           </button>`}
   </div>`;
+}
+
+/** What there is no estimate for want of. */
+function wanting(j: Journey): string {
+  if (j.family?.modules.length === 0) return 'Needs a module';
+  const written = j.draft?.shots.some((s) => s.input.trim() !== '' && s.output.trim() !== '');
+  return written ? 'Estimating…' : 'Needs an example';
 }
 
 function remaining(j: Journey): string {

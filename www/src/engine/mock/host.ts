@@ -5,8 +5,9 @@
  * set's indicator plus seeded noise. The search is a random walk. Only its shape resembles the real one.
  */
 import { EngineError } from '../error.ts';
-import type { DeviceReport, DeviceState, DeviceWish, FamilyInfo, HeldOutRow, Prediction, Shot, TaskInfo } from '../protocol.ts';
+import type { DeviceReport, DeviceState, DeviceWish, FamilyInfo, HeldOutRow, ModelWish, Prediction, Shot, TaskInfo } from '../protocol.ts';
 import type { CallContext, Host } from '../serve.ts';
+import { mockLibrary, mockStore, type MockStore } from './library.ts';
 import { random, search } from './search.ts';
 
 const LEXICON: Record<string, Record<string, string>> = {
@@ -77,6 +78,7 @@ function task(id: string, title: string, kind: string, summary: string, rules: s
 
 export const MOCK_FAMILY: FamilyInfo = {
   name: 'Dialects and labels (mock)',
+  origin: 'family',
   rule: 'exact',
   base: { id: 'mock', params: 826_496, bytes: 1_652_992 },
   modules: NAMES.map((name) => ({
@@ -114,6 +116,22 @@ export interface MockOptions {
   lostIn?: number;
   /** The generation that never ends, whoever asks it to. */
   hangsIn?: number;
+  /** What was downloaded, shared by the workers of one page; without it everything counts as downloaded. */
+  store?: MockStore;
+}
+
+/** The family with another base's name, or with modules that were added. */
+function familyOf({ source, extra }: ModelWish, store: MockStore | undefined): FamilyInfo {
+  const added = extra.map(({ name }) => ({ name, title: name, description: name, kind: 'Added', sha256: '0'.repeat(64) }));
+  if (source.kind === 'family') return { ...MOCK_FAMILY, modules: [...MOCK_FAMILY.modules, ...added] };
+  if (source.kind === 'kept' && store && !store.kept.has(source.base)) {
+    throw new EngineError('hub_not_downloaded', `\`${source.base}\` has not been downloaded; download it first`);
+  }
+  const name = source.kind === 'kept' ? source.base : source.name;
+  const own = source.kind === 'kept' ? source.modules : [];
+  const modules = own.map((module) => ({ name: module, title: module, description: module, kind: 'Modules', sha256: '0'.repeat(64) }));
+  const base = { id: name, params: 77e6, bytes: 308e6 };
+  return { name, origin: source.kind, rule: 'reference', base, modules: [...modules, ...added], tasks: [], words: [], license: 'Apache-2.0', card: '' };
 }
 
 function deviceFor(wish: DeviceWish, gpu: boolean): DeviceState {
@@ -138,17 +156,20 @@ function deviceFor(wish: DeviceWish, gpu: boolean): DeviceState {
 /** What a worker with the model would serve. */
 export function mockHost(options: MockOptions = {}): Host {
   const generationMs = options.generationMs ?? 120;
-  const family = MOCK_FAMILY;
+  let family = MOCK_FAMILY;
   let state: DeviceState = deviceFor({ device: 'cpu' }, false);
   const wanted = (shots: Shot[]): number[] => {
     const found = family.tasks.find((t) => shots.some((s) => t.shots.some((u) => u.output === s.output)));
-    return NAMES.map((name) => (found?.rules.includes(name) ? 1 : 0));
+    return family.modules.map(({ name }) => (found?.rules.includes(name) ? 1 : 0));
   };
   const answer = (text: string, weights: number[]): string =>
-    apply(NAMES.filter((_, i) => (weights[i] ?? 0) > 0.6), text);
+    apply(family.modules.map(({ name }) => name).filter((_, i) => (weights[i] ?? 0) > 0.6), text);
 
   return {
-    async open(wish, { report, signal }) {
+    ...mockLibrary(options.store ?? mockStore(), generationMs),
+
+    async open({ model, ...wish }, { report, signal }) {
+      family = familyOf(model, options.store);
       for (let i = 0; i <= 10; i++) {
         if (signal.aborted) throw new EngineError('aborted', 'loading was cancelled');
         if (options.failAt === 'open' && i === 5) {
@@ -243,6 +264,7 @@ export function mockHost(options: MockOptions = {}): Host {
     },
 
     async unknownSpans({ text }) {
+      if (family.words.length === 0) return [];
       const known = new Set(WORDS);
       return [...text.matchAll(/[^\s:!]+/g)]
         .filter((m) => !known.has(m[0].toLowerCase()))

@@ -1,0 +1,215 @@
+/**
+ * The worker's reading of a model, wherever it comes from, and its way onto a device.
+ *
+ * What is kept or picked stays a `Blob` until it is needed: a base is read tensor by tensor, a module as it is added.
+ */
+import { type Composer, Device, Hub, sha256 } from '../../../pkg/lorahub_web.js';
+import { EngineError } from './error.ts';
+import { readFamily } from './family.ts';
+import type { Kept } from './library.ts';
+import type { DeviceWish, FamilyInfo, LoadProgress, ModelWish, ModuleInfo, Rule, TaskInfo } from './protocol.ts';
+
+type Bytes = Uint8Array | Blob;
+
+interface Part extends Omit<ModuleInfo, 'sha256'> {
+  config: Bytes;
+  weights: Bytes;
+}
+
+/** A model's files and what is known of it, before it is on any device. */
+interface Parts {
+  name: string;
+  license: string;
+  /** What the modules may be used under, where all say the same. */
+  ofModules: string | undefined;
+  card: string;
+  tasks: TaskInfo[];
+  /** Absent where nobody says. */
+  rule: Rule | undefined;
+  baseId: string;
+  /** Of the base's weights. */
+  bytes: number;
+  config: Uint8Array;
+  modules: Part[];
+  load(device: Device): Promise<Composer>;
+}
+
+export interface ReadContext {
+  report(progress: LoadProgress): void;
+  signal: AbortSignal;
+}
+
+/** A model that can be loaded on one device after another. */
+export class Loadable {
+  readonly #parts: Parts;
+  readonly #wish: ModelWish;
+  #early: { wish: DeviceWish; opening: Promise<Device> } | undefined;
+  #facts: { rank: number; sha256: string }[] = [];
+
+  private constructor(parts: Parts, wish: ModelWish) {
+    this.#parts = parts;
+    this.#wish = wish;
+  }
+
+  /** Reads what can be read without a device; a device is tested, measured and compiled for meanwhile. */
+  static async read(wish: ModelWish, on: DeviceWish, context: ReadContext): Promise<Loadable> {
+    let early: Promise<Device> | undefined;
+    const onConfig = (config: Uint8Array): void => {
+      early = openDevice(config, on, wish);
+      // Whoever takes it sees the error; until then it is not unhandled.
+      early.catch(() => undefined);
+    };
+    try {
+      const parts = await read(wish, context, onConfig);
+      parts.modules.push(...wish.extra.map((extra) => ({ ...part(extra.name, 'Added'), config: extra.config, weights: extra.weights })));
+      const loadable = new Loadable(parts, wish);
+      if (early) loadable.#early = { wish: on, opening: early };
+      return loadable;
+    } catch (thrown) {
+      void early?.then(
+        (device) => device.free(),
+        () => undefined,
+      );
+      throw thrown;
+    }
+  }
+
+  /** The model with its modules on a device. */
+  async load(wish: DeviceWish): Promise<Composer> {
+    const early = this.#early;
+    this.#early = undefined;
+    const opening = early?.wish === wish ? early.opening : openDevice(this.#parts.config, wish, this.#wish);
+    const device = await opening;
+    const composer = await this.#parts.load(device).finally(() => device.free());
+    try {
+      this.#facts = [];
+      for (const { name, config, weights } of this.#parts.modules) {
+        const { rank, sha256: hash } = composer.addModule(name, await bytesOf(config), await bytesOf(weights));
+        this.#facts.push({ rank, sha256: hash });
+      }
+    } catch (thrown) {
+      composer.free();
+      throw thrown;
+    }
+    return composer;
+  }
+
+  /** The rule of its modules; the paper's where nobody says. That one cannot compose different ranks. */
+  get rule(): Rule {
+    const ranks = new Set(this.#facts.map(({ rank }) => rank));
+    return ranks.size > 1 ? 'exact' : (this.#parts.rule ?? 'reference');
+  }
+
+  /** For what is composed of the modules. */
+  get license(): string | undefined {
+    return this.#wish.extra.length > 0 ? undefined : this.#parts.ofModules;
+  }
+
+  /** What the page is told of it, once it has been loaded. */
+  family(composer: Composer): FamilyInfo {
+    const { name, license, card, tasks, baseId, bytes, modules } = this.#parts;
+    return {
+      name,
+      origin: this.#wish.source.kind,
+      rule: this.rule,
+      base: { id: baseId, params: composer.base.params, bytes },
+      modules: modules.map(({ name, title, description, kind }, i) => ({ name, title, description, kind, sha256: this.#facts[i]?.sha256 ?? '' })),
+      tasks,
+      words: composer.words(),
+      license,
+      card,
+    };
+  }
+}
+
+function openDevice(config: Uint8Array, on: DeviceWish, { weights }: ModelWish): Promise<Device> {
+  return Device.open(config, { ...on, ...(weights === 'f32' ? {} : { dtype: weights }) });
+}
+
+function read(wish: ModelWish, context: ReadContext, onConfig: (config: Uint8Array) => void): Promise<Parts> {
+  switch (wish.source.kind) {
+    case 'family':
+      return fromFamily(wish.source.url, context, onConfig);
+    case 'kept':
+      return fromStorage(wish.source, context, onConfig);
+    case 'files':
+      return fromFiles(wish.source, context, onConfig);
+  }
+}
+
+async function fromFamily(url: string, context: ReadContext, onConfig: (config: Uint8Array) => void): Promise<Parts> {
+  const { base, ...family } = await readFamily({ url, sha256, ...context, onConfig });
+  const { id, config, tokenizer, weights } = base;
+  return { ...family, ofModules: family.license, baseId: id, bytes: weights.length, config, load: (device) => device.load(id, config, tokenizer, weights) };
+}
+
+async function fromStorage(
+  { base, modules }: { base: string; modules: string[] },
+  { report }: ReadContext,
+  onConfig: (config: Uint8Array) => void,
+): Promise<Parts> {
+  report({ stage: 'base', loaded: 0, total: 0 });
+  const hub = await Hub.open();
+  try {
+    const kept = (await hub.kept()) as Kept[];
+    const of = (kind: Kept['kind'], name: string): Kept | undefined => kept.find((k) => k.kind === kind && k.name === name);
+    const files = await hub.files(base);
+    const about = of('base', base);
+    const sha256Of = about?.files.find(({ path }) => path === 'model.safetensors')?.sha256;
+    const parts = await fromBlobs(base, files, onConfig, sha256Of);
+    for (const name of modules) {
+      const { 'adapter_config.json': config, ...others } = await hub.files(name);
+      const weights = others['adapter_model.safetensors'] ?? others['adapter_model.bin'];
+      if (!config || !weights) {
+        throw new EngineError('hub_not_kept', `\`${name}\` has no adapter_config.json or no weights; delete it and download it again`);
+      }
+      parts.modules.push({ ...part(name, 'Modules'), config, weights });
+    }
+    const all = modules.map((name) => of('module', name));
+    return { ...parts, rule: only(all.map((one) => one?.rule)), license: about?.licence ?? '', ofModules: only(all.map((one) => one?.licence)) };
+  } finally {
+    hub.free();
+  }
+}
+
+async function fromFiles(
+  { name, files }: { name: string; files: Record<string, Blob> },
+  { report }: ReadContext,
+  onConfig: (config: Uint8Array) => void,
+): Promise<Parts> {
+  report({ stage: 'base', loaded: 0, total: 0 });
+  return fromBlobs(name, files, onConfig);
+}
+
+async function fromBlobs(
+  id: string,
+  files: Record<string, Blob>,
+  onConfig: (config: Uint8Array) => void,
+  sha256?: string,
+): Promise<Parts> {
+  const file = files['config.json'];
+  if (!file) throw new EngineError('base_files', 'the base has no file `config.json`; give config.json, tokenizer.json and model.safetensors together');
+  const config = await bytesOf(file);
+  onConfig(config);
+  const bytes = Object.entries(files).reduce((sum, [name, blob]) => sum + (name.endsWith('.safetensors') ? blob.size : 0), 0);
+  const about = { name: id, license: '', ofModules: undefined, card: '', tasks: [], rule: undefined };
+  return { ...about, baseId: id, bytes, config, modules: [], load: (device) => device.loadFiles(id, files, sha256) };
+}
+
+function part(name: string, kind: string): Omit<ModuleInfo, 'sha256'> {
+  return { name, title: name.replaceAll('_', ' '), description: name, kind };
+}
+
+/** What all say, if all say the same. */
+function only<T>(said: T[]): T | undefined {
+  return new Set(said).size === 1 ? said[0] : undefined;
+}
+
+async function bytesOf(bytes: Bytes): Promise<Uint8Array> {
+  if (bytes instanceof Uint8Array) return bytes;
+  try {
+    return new Uint8Array(await bytes.arrayBuffer());
+  } catch (cause) {
+    throw new EngineError('file_unreadable', 'a file can no longer be read; it may have been moved or changed, so choose it again', cause);
+  }
+}

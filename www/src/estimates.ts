@@ -1,0 +1,73 @@
+/** Time and memory that the next search would take, measured a moment after the examples or settings have changed. */
+import type { AdaptSettings, Estimate, Shot } from './engine/protocol.ts';
+
+/** Where one evaluation takes longer than this, in seconds, it is not measured again at every change. */
+const SLOW = 1;
+const REST_MS = 250;
+
+/** What is to be estimated now, and the means; absent while there is none. */
+export interface Subject {
+  shots: Shot[];
+  settings: AdaptSettings;
+  measure: ((task: { shots: Shot[] }, settings: AdaptSettings) => Promise<Estimate>) | undefined;
+}
+
+export class Estimates {
+  current: Estimate | undefined;
+
+  readonly #subject: () => Subject;
+  readonly #busy: () => boolean;
+  readonly #changed: () => void;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #ticket = 0;
+  /** One was due in mid-search. */
+  #owed = false;
+
+  constructor(subject: () => Subject, busy: () => boolean, changed: () => void) {
+    this.#subject = subject;
+    this.#busy = busy;
+    this.#changed = changed;
+  }
+
+  soon(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#now(), REST_MS);
+  }
+
+  /** After a search, for what could not be measured beside it. */
+  settle(): void {
+    if (this.#owed) this.soon();
+  }
+
+  /** For another model: nothing that was measured holds. */
+  forget(): void {
+    this.#ticket++;
+    this.current = undefined;
+  }
+
+  async #now(): Promise<void> {
+    if (this.#busy()) {
+      this.#owed = true;
+      return;
+    }
+    this.#owed = false;
+    const ticket = ++this.#ticket;
+    const { shots, settings, measure } = this.#subject();
+    const last = this.current;
+    let estimate: Estimate | undefined;
+    if (measure && shots.length > 0) {
+      if (last && last.secondsPerEvaluation > SLOW) {
+        estimate = { ...last, seconds: last.secondsPerEvaluation * settings.budget };
+      } else {
+        try {
+          estimate = await measure({ shots }, settings);
+        } catch {
+          // The same fault is reported, with its remedy, when Adapt is pressed.
+        }
+      }
+    }
+    if (ticket !== this.#ticket) return;
+    this.current = estimate;
+    this.#changed();
+  }
+}
