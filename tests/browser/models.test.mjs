@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
-import { downloaded, kept, launch, open, screenshot } from './lib/browser.mjs';
+import { DIST, downloaded, kept, launch, open, screenshot } from './lib/browser.mjs';
 import { ask, attribute, deviceShown, playwright, problemsShown, ready, state, text, until } from './lib/journey.mjs';
 import { BIG, GATED, MODULES, SLOW, golden, world } from './lib/models.mjs';
 import { namesInZip } from './lib/zip.mjs';
@@ -85,6 +85,11 @@ async function fetchGated(at) {
   await opened(at, GATED);
 }
 
+test('the policy of the finished page allows the public hub and its hosts, and no other', () => {
+  const page = readFileSync(join(DIST, 'index.html'), 'utf8');
+  assert.deepEqual(/connect-src ([^;]*);/.exec(page)?.[1].split(' '), ["'self'", 'https://huggingface.co', 'https://*.hf.co']);
+});
+
 test('a model is chosen, downloaded on consent, adapted, checked, asked and exported', { timeout: 90_000 }, async () => {
   const at = await visit({ colorScheme: 'light' });
   const { page, driver, context } = at;
@@ -92,6 +97,8 @@ test('a model is chosen, downloaded on consent, adapted, checked, asked and expo
   assert.equal(await text(driver, 'fact-licence'), 'CC0-1.0');
   await driver.click('module-set-seed-42');
   assert.match(await text(driver, 'modules-chosen'), /^2 chosen, 3 shown/);
+  await driver.click('modules-only');
+  assert.match(await text(driver, 'modules-chosen'), /^2 chosen, 2 shown/);
   await driver.fill('module-search', 'third');
   assert.match(await text(driver, 'modules-chosen'), /^2 chosen, 1 shown/);
   await page.getByTestId('module-qv-c').check();

@@ -38,6 +38,7 @@ export const T = {
   moduleSet: (name: string) => `module-set-${name}`,
   moduleSearch: 'module-search',
   modulesChosen: 'modules-chosen',
+  modulesOnly: 'modules-only',
   modulesClear: 'modules-clear',
   /** What is told before a download. */
   factDownload: 'fact-download',

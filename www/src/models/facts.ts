@@ -87,14 +87,15 @@ export function planOf(manifest: Manifest, kept: Kept[], choice: { base: string;
   };
 }
 
-/** The modules of a base that fit a search: every word of it is somewhere in the name, the task, the tags or the description. */
+/** The modules of a base that fit a search, by name: every word of it is somewhere in the name, the task, the tags or the description. */
 export function findModules(manifest: Manifest, base: string, search: string): ListedModule[] {
   const words = search.toLowerCase().split(/[\s_]+/).filter((word) => word !== '');
-  return manifest.modules.filter((module) => {
+  const fits = (module: ListedModule): boolean => {
     if (module.base !== base) return false;
     const text = [module.name, module.task, ...(module.tags ?? []), module.description].join(' ').replaceAll('_', ' ').toLowerCase();
     return words.every((word) => text.includes(word));
-  });
+  };
+  return manifest.modules.filter(fits).sort((a, b) => a.name.localeCompare(b.name));
 }
 
 /** The tags of a base's modules, the most common first. */

@@ -49,6 +49,8 @@ export class Models {
   modules: string[] = [];
   weights: WeightFormat = 'f32';
   search = '';
+  /** Whether only those of the modules are listed that are chosen. */
+  onlyChosen = false;
   download: Download | undefined;
   /** What became of the last download, where it is not open and no card says it. */
   note: string | undefined;
@@ -139,7 +141,8 @@ export class Models {
 
   /** The modules of the chosen base that fit the search. */
   get found(): ListedModule[] {
-    return this.manifest && this.base !== undefined ? findModules(this.manifest, this.base, this.search) : [];
+    const found = this.manifest && this.base !== undefined ? findModules(this.manifest, this.base, this.search) : [];
+    return this.onlyChosen ? found.filter(({ name }) => this.modules.includes(name)) : found;
   }
 
   keptOf(kind: Kept['kind'], name: string): Kept | undefined {
@@ -162,6 +165,7 @@ export class Models {
     this.base = base;
     this.modules = [];
     this.search = '';
+    this.onlyChosen = false;
     this.note = undefined;
     const listed = this.manifest?.bases.find(({ id }) => id === base);
     this.weights = listed ? formatFor(baseSize(listed)) : 'f32';
@@ -186,6 +190,7 @@ export class Models {
 
   find(search: string): void {
     this.search = search;
+    this.onlyChosen = false;
     this.#around.changed();
   }
 
@@ -194,9 +199,16 @@ export class Models {
     this.#around.changed();
   }
 
+  showOnly(chosen: boolean): void {
+    this.onlyChosen = chosen;
+    if (chosen) this.search = '';
+    this.#around.changed();
+  }
+
   /** Takes these modules and no others. */
   take(modules: string[]): void {
     this.modules = [...modules];
+    if (modules.length === 0) this.onlyChosen = false;
     this.#around.changed();
   }
 

@@ -74,15 +74,17 @@ function modules(m: Models): TemplateResult {
     <legend>Modules to mix</legend>
     ${sets.length > 0
       ? html`<p class="sets">
+          ${sets.every(({ name }) => SEED.test(name)) ? html`<span>The reference’s ${sets[0]?.modules.length}:</span>` : nothing}
           ${sets.map(
-            (set) => html`<button
+            ({ name, modules: own, description }) => html`<button
               type="button"
               class="chip"
-              data-testid=${T.moduleSet(set.name)}
-              title=${set.description ?? ''}
-              @click=${() => m.take(set.modules)}
+              data-testid=${T.moduleSet(name)}
+              title=${description ?? ''}
+              aria-pressed=${own.join() === m.modules.join()}
+              @click=${() => m.take(own)}
             >
-              ${setTitle(set.name, set.modules.length)}
+              ${name.replace(SEED, 'seed $1')}
             </button>`,
           )}
         </p>`
@@ -119,17 +121,23 @@ function modules(m: Models): TemplateResult {
     <p class="chosen" role="status">
       <span data-testid=${T.modulesChosen}>${count(m.modules.length)} chosen, ${count(found.length)} shown.</span>
       ${m.modules.length > 0
-        ? html`<button type="button" class="quiet" data-testid=${T.modulesClear} @click=${() => m.take([])}>Choose none</button>`
+        ? html`<button
+              type="button"
+              class="quiet"
+              data-testid=${T.modulesOnly}
+              aria-pressed=${m.onlyChosen}
+              @click=${() => m.showOnly(!m.onlyChosen)}
+            >
+              ${m.onlyChosen ? 'Show all' : 'Show the chosen'}
+            </button>
+            <button type="button" class="quiet" data-testid=${T.modulesClear} @click=${() => m.take([])}>Choose none</button>`
         : nothing}
     </p>
   </fieldset>`;
 }
 
 /** The manifest names the reference's draws `seed-N`. */
-function setTitle(name: string, modules: number): string {
-  const seed = /^seed-(\d+)$/.exec(name)?.[1];
-  return seed === undefined ? `${name} (${modules})` : `The reference’s ${modules}, seed ${seed}`;
-}
+const SEED = /^seed-(\d+)$/;
 
 function consent(j: Journey, m: Models, plan: Plan): TemplateResult {
   const { missing, download, memory, base } = plan;
