@@ -80,7 +80,7 @@ pub(crate) fn bad_files() -> Vec<BadFile> {
         "a GGUF file",
         b"GGUF\x03\x00\x00\x00{\x00\x00\x00\x00\x00\x00\x00".to_vec(),
         "weights-foreign",
-        &["GGUF", "not yet supported", "safetensors"],
+        &["GGUF", "base models only", ".gguf"],
     );
     case(
         "a Git LFS pointer",

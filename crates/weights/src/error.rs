@@ -2,7 +2,7 @@
 //!
 //! Names out of a file are outside text: messages show them escaped and cut (see [`shown`]).
 
-use crate::{ForeignFormat, TorchError};
+use crate::{ForeignFormat, GgufError, TorchError};
 
 /// Why a weight file cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum WeightsError {
     /// The bytes are a PyTorch archive, and cannot be read as one.
     #[error(transparent)]
     Torch(#[from] TorchError),
+    /// The bytes were to be a GGUF file, and cannot be read as one.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// Fewer than the eight bytes of the header length.
     #[error("the file has {found} bytes, but safetensors starts with an 8-byte header length; download it again")]
     TooShort {
@@ -370,6 +373,7 @@ impl WeightsError {
         match self {
             Self::Foreign { .. } => "weights-foreign",
             Self::Torch(problem) => problem.code(),
+            Self::Gguf(problem) => problem.code(),
             Self::TooShort { .. } => "weights-too-short",
             Self::HeaderTooLong { .. } => "weights-header-too-long",
             Self::HeaderCut { .. } => "weights-header-cut",
