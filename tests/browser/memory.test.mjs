@@ -15,7 +15,7 @@ const MANY = 20;
 /** The singles, the pass and a generation of the search: all that a search allocates. */
 const BUDGET = 16;
 /** For the process to hear of it and free what it had. */
-const IDLE_MS = 500;
+const IDLE_MS = 250;
 /** Of the GPU process, which has its own caches. */
 const SHARE = 0.05;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lorahub_adapters::Rule;
 use lorahub_composer::{ComposerError, ObjectiveName};
-use lorahub_devices::DeviceChoice;
+use lorahub_devices::{DeviceChoice, WeightStorage};
 use lorahub_hub::{HubError, Kind, public_manifest};
 
 use crate::error::CliError;
@@ -67,8 +67,8 @@ impl From<BackendName> for DeviceChoice {
 /// The base model and the device.
 #[derive(Debug, Args)]
 pub(crate) struct BaseArgs {
-    /// Folder of the base model: config.json, tokenizer.json and model.safetensors, as Hugging Face has them; or the
-    /// name of a downloaded one.
+    /// Folder of the base model, as Hugging Face has it: config.json, tokenizer.json and the weights (model.safetensors,
+    /// in one file or several, or pytorch_model.bin); or the name of a downloaded one.
     #[arg(long, value_name = "DIR-or-NAME")]
     pub(crate) base: PathBuf,
     #[command(flatten)]
@@ -76,6 +76,10 @@ pub(crate) struct BaseArgs {
     /// What computes. The default gives the same losses on every machine of a kind; the others depend on the GPU.
     #[arg(long, value_enum, default_value = "cpu")]
     pub(crate) backend: BackendName,
+    /// How the base's matrices are held: f32, lossless (f16 where that loses nothing), f16, q8_0 or q4_0; arithmetic is
+    /// f32 in every case [default: f32 on the CPU, lossless on a GPU].
+    #[arg(long, value_name = "DTYPE")]
+    pub(crate) dtype: Option<WeightStorage>,
 }
 
 /// Modules and the rule that composes them.
@@ -287,6 +291,7 @@ impl ModuleArgs {
 /// The modules of a set, as it was when it was downloaded. Where some are not here, one command downloads all.
 fn find_set(name: &str, store: &StoreArgs) -> Result<Vec<Place>, CliError> {
     let mut sets = public_manifest().map_err(HubError::from)?.sets;
+    let listed = sets.iter().any(|set| set.name == name);
     if let Some(opened) = store.find()?
         && let Some(kept) = catalogue(&opened)?.set(name)
     {
@@ -305,7 +310,7 @@ fn find_set(name: &str, store: &StoreArgs) -> Result<Vec<Place>, CliError> {
         Ok(None) | Err(CliError::NotDownloaded { .. }) => Err(CliError::NotDownloaded {
             kind: Kind::Module,
             name: module.clone(),
-            command: download_command(&["--set", name], store),
+            command: download_command(&["--set", name], listed, store),
         }),
         Err(error) => Err(error),
     };

@@ -7,28 +7,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lorahub_adapters::Bank;
 use lorahub_composer::{Clock as _, Shot};
-use lorahub_devices::{DeviceChoice, Hook, Request, open};
+use lorahub_devices::{DeviceChoice, Hook, Request, WeightStorage, open};
 use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, T5Error};
-use lorahub_weights::{Limits, SafeTensors, sha256_hex};
+use lorahub_weights::Tensors;
 
 use crate::args::BaseArgs;
 use crate::error::CliError;
-use crate::files::{FolderKind, JSON_BYTES, WEIGHTS_BYTES};
+use crate::files::{FolderKind, JSON_BYTES};
 use crate::hub::Place;
 use crate::output::{Watch, say, warn};
+use crate::weights::with_weights;
 
 /// The layout of a base.
 pub(crate) const BASE: FolderKind = FolderKind {
     name: "base",
-    expected: "config.json, tokenizer.json and model.safetensors",
+    expected: "config.json, tokenizer.json and model.safetensors (or model.safetensors.index.json with its files, or \
+               pytorch_model.bin)",
     instead: &[
         (
-            "model.safetensors.index.json",
-            "weights in several files are not supported; save the model in one, with a larger max_shard_size",
-        ),
-        (
-            "pytorch_model.bin",
-            "pickled weights are not supported; save the model again with save_pretrained, which writes safetensors",
+            "pytorch_model.bin.index.json",
+            "pickled weights in several files are not supported; save the model again with save_pretrained, which writes \
+             safetensors",
         ),
         (
             "adapter_config.json",
@@ -59,7 +58,7 @@ impl Base {
     /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Base`], [`CliError::Model`] where the device asked
     /// for cannot be used.
     pub(crate) fn load(arguments: &BaseArgs) -> Result<Self, CliError> {
-        Self::load_on(&arguments.place()?, arguments.backend.into(), None)
+        Self::load_on(&arguments.place()?, arguments.backend.into(), arguments.dtype, None)
     }
 
     /// Loads a base on the CPU.
@@ -67,7 +66,7 @@ impl Base {
     /// # Errors
     /// As [`load`](Self::load).
     pub(crate) fn load_on_cpu(place: &Place) -> Result<Self, CliError> {
-        Self::load_on(place, DeviceChoice::Cpu, None)
+        Self::load_on(place, DeviceChoice::Cpu, None, None)
     }
 
     /// Loads a base; with `stop` the device ends in the middle of a generation when the flag is raised. Says which
@@ -78,20 +77,14 @@ impl Base {
     pub(crate) fn load_on(
         place: &Place,
         choice: DeviceChoice,
+        dtype: Option<WeightStorage>,
         stop: Option<&Arc<AtomicBool>>,
     ) -> Result<Self, CliError> {
         let config = place.read(BASE, "config.json", JSON_BYTES)?;
         let tokenizer = place.read(BASE, "tokenizer.json", JSON_BYTES)?;
-        let weights = place.read(BASE, "model.safetensors", WEIGHTS_BYTES)?;
         let of_base = |source: T5Error| CliError::Base {
             folder: place.to_string(),
             source: Box::new(source),
-        };
-        let files = ModelFiles {
-            config: &config,
-            tokenizer: &tokenizer,
-            weights: &SafeTensors::parse(&weights, &Limits::BASE).map_err(|error| of_base(error.into()))?,
-            sha256: &sha256_hex(&weights),
         };
         let hook = stop.map(|stop| -> Hook {
             let stop = stop.clone();
@@ -104,6 +97,7 @@ impl Base {
         let request = Request {
             choice,
             tuning: None,
+            weights: dtype,
             seconds: Rc::new(move || clock.seconds()),
             hook,
         };
@@ -112,8 +106,17 @@ impl Base {
         if choice != DeviceChoice::Cpu {
             say(&format!("{}: {}", opened.report.name, opened.report.detail));
         }
+        let load = |weights: &dyn Tensors, sha256: &str| {
+            let files = ModelFiles {
+                config: &config,
+                tokenizer: &tokenizer,
+                weights,
+                sha256,
+            };
+            pollster::block_on(opened.device.load(files)).map_err(of_base)
+        };
         Ok(Self {
-            model: pollster::block_on(opened.device.load(files)).map_err(of_base)?,
+            model: with_weights(place, load)?,
             id: place.name(),
             place: place.clone(),
         })

@@ -56,27 +56,23 @@ pub(crate) struct FolderKind {
     pub(crate) instead: &'static [(&'static str, &'static str)],
 }
 
-/// A file of a folder whose layout is given.
+/// The path of a file of a folder whose layout is given.
 ///
 /// # Errors
-/// [`CliError::NotAFolder`], [`CliError::Missing`] with what is there instead, and those of [`read`].
-pub(crate) fn read_part(kind: FolderKind, folder: &Path, file: &str, limit: u64) -> Result<Vec<u8>, CliError> {
+/// [`CliError::NotAFolder`], [`CliError::Missing`] with what is there instead.
+pub(crate) fn find_part(kind: FolderKind, folder: &Path, file: &str) -> Result<PathBuf, CliError> {
     if !folder.is_dir() {
-        return Err(not_a_folder(kind, folder));
+        return Err(CliError::NotAFolder {
+            kind: kind.name,
+            folder: folder.to_owned(),
+            expected: kind.expected,
+        });
     }
     let path = folder.join(file);
     if path.exists() {
-        return read(&path, limit);
-    }
-    Err(missing(kind, folder, file, |other| folder.join(other).exists()))
-}
-
-/// The error for a folder that is none.
-pub(crate) fn not_a_folder(kind: FolderKind, folder: &Path) -> CliError {
-    CliError::NotAFolder {
-        kind: kind.name,
-        folder: folder.to_owned(),
-        expected: kind.expected,
+        Ok(path)
+    } else {
+        Err(missing(kind, folder, file, |other| folder.join(other).exists()))
     }
 }
 

@@ -12,6 +12,7 @@ mod files;
 mod hub;
 mod modules;
 mod output;
+mod weights;
 
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use lorahub_t5::{Config, T5Error};
-use lorahub_tensor::{Backend as _, Cpu, TensorError};
+use lorahub_tensor::{Backend as _, Cpu, TensorError, WeightStorage};
 use lorahub_webgpu::{Gpu, GpuError, Options, Tuning};
 
 use crate::{Device, DeviceChoice, DeviceReport, Reason};
@@ -20,6 +20,8 @@ pub struct Request<'a> {
     /// What [`Opened::tuning`] was the last time: spares the measurement of kernels on the same adapter, and is ignored
     /// on another or where it cannot be read.
     pub tuning: Option<&'a str>,
+    /// How the base's matrices are held; `None` leaves it to the device: f32 on the CPU, lossless on a GPU.
+    pub weights: Option<WeightStorage>,
     /// A clock.
     pub seconds: Rc<dyn Fn() -> f64>,
     /// What the device awaits at its checkpoints.
@@ -49,9 +51,13 @@ struct Ready {
 /// # Errors
 /// With [`DeviceChoice::WebGpu`] the GPU's own, in [`T5Error::Tensor`]; else none but the CPU's.
 pub async fn open(request: Request<'_>, config: &Config) -> Result<Opened, T5Error> {
-    let cpu = Device::Cpu(Rc::new(match request.hook.clone() {
+    let cpu = match request.hook.clone() {
         Some(hook) => Cpu::with_yield(move || hook()),
         None => Cpu::new(),
+    };
+    let cpu = Device::Cpu(Rc::new(match request.weights {
+        Some(weights) => cpu.with_weights(weights),
+        None => cpu,
     }));
     if request.choice == DeviceChoice::Cpu {
         let report = report(&cpu, request.choice, Reason::Asked, "The CPU was asked for.".to_owned());
@@ -108,6 +114,7 @@ async fn ready(request: &Request<'_>, config: &Config, insisted: bool) -> Result
     let options = Options {
         clock: Some(request.seconds.clone()),
         yield_hook: request.hook.clone(),
+        weights: request.weights.unwrap_or_default(),
         ..Options::default()
     };
     let gpu = Gpu::open(options).await.map_err(device)?;

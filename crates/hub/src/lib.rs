@@ -33,7 +33,7 @@ mod tensors;
 pub use api::{RemoteFile, files_of, files_url, revision_of, revision_url};
 pub use catalogue::{Catalogue, Kept, KeptFile, Kind};
 pub use digest::{GitBlob, Hasher, Sha256};
-pub use download::{Cancel, Downloader, Options, Progress, Reason, Wanted};
+pub use download::{Cancel, Completed, Downloader, Listing, Options, Progress, Reason, Wanted};
 pub use entry::Entry;
 pub use error::{HubError, ManifestError};
 pub use fetch::{Body, Clock, Fetch, FetchError, Request, Response};

@@ -108,6 +108,7 @@ impl Device {
         let request = Request {
             choice: options.device,
             tuning: options.tuning.as_deref(),
+            weights: options.dtype,
             seconds: Rc::new(seconds),
             hook: Some(Rc::new(move || Box::pin(hook.clone().checkpoint()))),
         };

@@ -2,7 +2,7 @@
 
 use lorahub_adapters::Rule;
 use lorahub_composer::{ObjectiveName, Progress};
-use lorahub_devices::{DeviceChoice, MemoryUse};
+use lorahub_devices::{DeviceChoice, MemoryUse, WeightStorage};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
@@ -26,6 +26,11 @@ export interface LoadOptions {
   device?: DeviceChoice;
   /** What `tuning` was the last time; spares a measurement on the same GPU. */
   tuning?: string;
+  /**
+   * How the base's matrices are held; arithmetic is f32 in every case. Absent: `f32` on the CPU, `lossless` (f16 where
+   * that loses nothing) on a GPU.
+   */
+  dtype?: "f32" | "lossless" | "f16" | "q8_0" | "q4_0";
 }
 
 /** What computes, and why. */
@@ -266,6 +271,8 @@ pub(crate) struct LoadOptions {
     pub(crate) device: DeviceChoice,
     #[serde(default)]
     pub(crate) tuning: Option<String>,
+    #[serde(default)]
+    pub(crate) dtype: Option<WeightStorage>,
 }
 
 #[derive(Serialize)]

@@ -210,6 +210,12 @@ pub enum WeightsError {
         /// What the library says.
         reason: String,
     },
+    /// No way to hold matrices.
+    #[error("`{found}` is no way to hold weights, expected f32, lossless, f16, q8_0 or q4_0; choose one of them")]
+    Storage {
+        /// What was asked for, escaped and cut.
+        found: String,
+    },
     /// A file that the system does not give.
     #[error("the file cannot be read ({reason}); check that it is still there, and its rights")]
     Read {
@@ -394,6 +400,7 @@ impl WeightsError {
             Self::DataCut { .. } => "weights-data-cut",
             Self::Trailing { .. } => "weights-trailing",
             Self::Refused { .. } => "weights-refused",
+            Self::Storage { .. } => "weights-storage",
             Self::Read { .. } => "weights-read",
             Self::TensorBytes { .. } => "weights-tensor-bytes",
             Self::StreamLength { .. } => "weights-stream-length",

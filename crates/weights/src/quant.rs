@@ -5,8 +5,9 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
+use serde::{Deserialize, Serialize};
 
-use crate::WeightsError;
+use crate::{WeightsError, shown};
 
 /// Columns of a quantised block.
 pub const BLOCK: usize = 32;
@@ -16,7 +17,8 @@ const SMALL: usize = 1 << 10;
 
 /// How the base's matrices are held on a device. Arithmetic is f32 in every case, and vectors and matrices of up to a
 /// thousand values stay f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WeightStorage {
     /// As f32.
     F32,
@@ -28,13 +30,27 @@ pub enum WeightStorage {
     F16,
     /// In blocks of 32 columns, 8-bit integers and an f16 factor each: the numbers of llama.cpp's q8_0, a little over
     /// a quarter of f32. Matrices whose columns are no multiple of 32 as [`F16`](Self::F16).
+    #[serde(rename = "q8_0")]
     Q8,
     /// In blocks of 32 columns, 4-bit integers and an f16 factor each: the numbers of llama.cpp's q4_0, a seventh of
     /// f32. Matrices whose columns are no multiple of 32 as [`F16`](Self::F16).
+    #[serde(rename = "q4_0")]
     Q4,
 }
 
+impl std::str::FromStr for WeightStorage {
+    type Err = WeightsError;
+
+    fn from_str(text: &str) -> Result<Self, WeightsError> {
+        let found = Self::ALL.into_iter().find(|storage| storage.name() == text);
+        found.ok_or_else(|| WeightsError::Storage { found: shown(text) })
+    }
+}
+
 impl WeightStorage {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::F32, Self::Lossless, Self::F16, Self::Q8, Self::Q4];
+
     /// The name that programs use: `f32`, `lossless`, `f16`, `q8_0`, `q4_0`.
     pub fn name(self) -> &'static str {
         match self {

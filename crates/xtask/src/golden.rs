@@ -22,7 +22,7 @@ const PYTHONS: &[&str] = &["python3.11", "python3", "python", "python.exe"];
 pub(crate) fn run(verify: bool) -> Result<(), Error> {
     let scripts = root().join("tests/golden/scripts");
     println!("[1/2] Python environment");
-    let python = environment(&scripts)?;
+    let python = python()?;
     let names: &[&str] = if verify {
         &["verify.py"]
     } else {
@@ -37,6 +37,14 @@ pub(crate) fn run(verify: bool) -> Result<(), Error> {
         Cmd::new(&python).arg(scripts.join(name)).run()?;
     }
     Ok(())
+}
+
+/// The Python of the golden scripts' environment.
+///
+/// # Errors
+/// [`Error::Missing`] without Python, [`Error::Child`] if a package cannot be installed.
+pub(crate) fn python() -> Result<PathBuf, Error> {
+    environment(&root().join("tests/golden/scripts"))
 }
 
 /// The environment's Python, made or renewed when the requirements changed.

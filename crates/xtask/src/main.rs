@@ -7,6 +7,7 @@ mod bench;
 mod bench_tables;
 mod browser;
 mod build;
+mod check_real;
 mod error;
 mod golden;
 mod gpu;
@@ -80,6 +81,8 @@ enum Task {
         #[arg(long)]
         verify: bool,
     },
+    /// Download a real Flan-T5, compare it with transformers and PEFT, and adapt it; needs Python.
+    CheckReal(check_real::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Task::Build { profile, wasm_pack } => build::run(profile.as_deref(), wasm_pack),
         Task::Bench { device, only, choice } => bench::run(device, &only, &choice),
         Task::Golden { verify } => golden::run(verify),
+        Task::CheckReal(arguments) => check_real::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

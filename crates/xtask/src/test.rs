@@ -2,7 +2,7 @@
 //!
 //! A failing step does not stop the ones that don't need it; the summary at the end names them all.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -300,15 +300,19 @@ fn size_gates() -> Result<(), Error> {
 fn browser_step() -> Result<(), Error> {
     // native.test.mjs compares the page with the command line.
     Cmd::cargo().args(["build", "--package", "lorahub-cli"]).run()?;
-    node_tests(".test.mjs", browser::CHROMIUM, browser::chromium()?)
+    node_tests(".test.mjs", browser::CHROMIUM, &browser::chromium()?)
 }
 
 fn firefox_step() -> Result<(), Error> {
-    node_tests(".firefox.mjs", browser::FIREFOX, browser::firefox()?)
+    node_tests(".firefox.mjs", browser::FIREFOX, &browser::firefox()?)
 }
 
-/// Runs the files of `tests/browser` that end in `suffix`, one after the other: they share the machine's cores.
-fn node_tests(suffix: &str, variable: &str, browser: PathBuf) -> Result<(), Error> {
+/// The files of `tests/browser` that end in this measure time, and run after the others, one by one.
+const ALONE: &str = ".alone.test.mjs";
+
+/// Runs the files of `tests/browser` that end in `suffix`: two at a time, since most of them wait for a browser most of
+/// the time.
+fn node_tests(suffix: &str, variable: &str, browser: &Path) -> Result<(), Error> {
     let folder = browser_tests();
     let mut files: Vec<String> = std::fs::read_dir(&folder)
         .map_err(Error::file("list", &folder))?
@@ -321,18 +325,26 @@ fn node_tests(suffix: &str, variable: &str, browser: PathBuf) -> Result<(), Erro
             "tests/browser has no file *{suffix}; a suite without tests proves nothing"
         )));
     }
-    Cmd::new("node")
-        .args(["--test", "--test-concurrency=1", "--test-reporter=spec"])
-        .args(files)
-        .dir(&folder)
-        .env(variable, browser)
-        .env(
-            "LORAHUB_CLI",
-            target_dir()?
-                .join("debug")
-                .join(format!("lorahub{}", std::env::consts::EXE_SUFFIX)),
-        )
-        .run()
+    let lorahub = target_dir()?
+        .join("debug")
+        .join(format!("lorahub{}", std::env::consts::EXE_SUFFIX));
+    let run = |files: Vec<String>, at_once: usize| {
+        if files.is_empty() {
+            return Ok(());
+        }
+        Cmd::new("node")
+            .args(["--test", "--test-reporter=spec"])
+            .arg(format!("--test-concurrency={at_once}"))
+            .args(files)
+            .dir(&folder)
+            .env(variable, browser)
+            .env("LORAHUB_CLI", &lorahub)
+            .run()
+    };
+    let (alone, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|name| name.ends_with(ALONE));
+    // Both, whatever becomes of the first: a run should name all that fails.
+    let others = run(others, 2);
+    run(alone, 1).and(others)
 }
 
 #[cfg(test)]

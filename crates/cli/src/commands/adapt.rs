@@ -73,7 +73,8 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
         make_folder(out)?;
     }
     let stop = listen();
-    let base = Base::load_on(&place, arguments.base.backend.into(), Some(&stop))?;
+    let dtype = arguments.base.dtype;
+    let base = Base::load_on(&place, arguments.base.backend.into(), dtype, Some(&stop))?;
     say(&format!("rule `{}` ({because})", settings.rule));
     let bank = modules::bank_under(settings.rule, &modules, &base.model.base_spec())?;
     let engine = base.engine(Some(&bank), &shots, &arguments.shots)?;
@@ -94,7 +95,7 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
         None => Ok(()),
     };
     let on_cpu = || {
-        let base = Base::load_on(&place, DeviceChoice::Cpu, Some(&stop))?;
+        let base = Base::load_on(&place, DeviceChoice::Cpu, dtype, Some(&stop))?;
         base.engine(Some(&bank), &shots, &arguments.shots)
     };
     let backend = search(&mut session, engine, on_cpu, &stop, save)?;

@@ -1,10 +1,10 @@
 //! `lorahub download`: bases and modules from a hub into the store.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use lorahub_hub::{
-    Cancel, Catalogue, Commit, Downloader, Entry, FileStore, HubError, Kept, KeptFile, Kind, Options, Progress, Reason,
-    RemoteFile, Sha256, Stored, Wanted,
+    Cancel, Catalogue, Commit, Completed, Downloader, Entry, FileStore, HubError, KeptFile, Kind, Listing, Options,
+    Progress, Reason, Sha256, Stored, Wanted,
 };
 use serde::Serialize;
 
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &DownloadArgs) -> Result<(), CliError> {
         store: &store,
         clock: &clock,
         cancel: listen(),
-        asks: RefCell::new(true),
+        asks: Cell::new(true),
         reporter: RefCell::new(Reporter::new()),
     };
     let mut downloaded = Downloaded {
@@ -132,7 +132,7 @@ fn name_missing_bases(downloaded: &Downloaded, store: &FileStore, arguments: &Do
     needed.dedup();
     for base in needed {
         if catalogue.get(Kind::Base, base).is_none() {
-            let command = download_command(&[base], &arguments.store);
+            let command = download_command(&[base], arguments.manifest.is_none(), &arguments.store);
             say(&format!(
                 "these modules go with the base `{base}`, which is not here: {command}"
             ));
@@ -166,7 +166,7 @@ struct Work<'a> {
     clock: &'a SystemClock,
     cancel: Cancel,
     /// Whether the hub has answered those so far.
-    asks: RefCell<bool>,
+    asks: Cell<bool>,
     reporter: RefCell<Reporter>,
 }
 
@@ -179,30 +179,32 @@ impl Work<'_> {
             .get(entry.kind(), entry.name())
             .cloned();
         let before = before.filter(|kept| kept.repository == *entry.repository() && kept.commit == commit);
-        let (entry, remote) = self.completed(entry, &commit, before.as_ref()).await?;
-        let sources = entry.sources(&commit).map_err(HubError::from)?;
-        let count = sources.len();
+        let here = match &before {
+            Some(kept) => {
+                kept.missing(self.store).await?.is_empty()
+                    && entry.files().iter().all(|file| kept.file(&file.path).is_some())
+            }
+            None => false,
+        };
+        let wanted = self.wanted(&entry, &commit, here).await?;
+        let count = wanted.len();
         let mut files = Vec::new();
-        for (number, (source, file)) in sources.into_iter().enumerate() {
-            let mut wanted = Wanted::new(source, file);
-            wanted.blob = remote
-                .iter()
-                .find(|remote| remote.path == file.path)
-                .and_then(|remote| remote.blob);
-            if let Some(stored) = before.as_ref().and_then(|kept| kept.file(&file.path)) {
+        for (number, mut wanted) in wanted.into_iter().enumerate() {
+            let path = wanted.source.path().to_owned();
+            if let Some(stored) = before.as_ref().and_then(|kept| kept.file(&path)) {
                 // A commit never changes: what its file was once, it is for ever.
                 wanted.sha256.get_or_insert(stored.sha256);
                 wanted.size.get_or_insert(stored.size);
             }
-            let label = format!("{} {} ({} of {count})", entry.name(), file.path, number + 1);
-            let fetched = RefCell::new(0);
+            let label = format!("{} {path} ({} of {count})", entry.name(), number + 1);
+            let fetched = Cell::new(0);
             let progress = |progress| self.show(&label, progress, &fetched);
             let Stored { sha256, size } = self.patient.download(&wanted, &self.cancel, &progress).await?;
             files.push(DownloadedFile {
-                path: file.path.clone(),
+                path,
                 sha256,
                 size,
-                fetched: fetched.take(),
+                fetched: fetched.get(),
             });
         }
         let kept_file = |file: &DownloadedFile| KeptFile {
@@ -265,67 +267,46 @@ impl Work<'_> {
 
     /// What `main` is now; `None` if the hub cannot be asked, which is tried once.
     async fn main_of(&self, entry: &Entry) -> Result<Option<Commit>, CliError> {
-        if !*self.asks.borrow() {
+        if !self.asks.get() {
             return Ok(None);
         }
         match self.hasty.latest(entry.repository(), &self.cancel).await {
             Ok(main) => Ok(Some(main)),
             Err(HubError::Cancelled) => Err(HubError::Cancelled.into()),
             Err(error) => {
-                self.asks.replace(false);
+                self.asks.set(false);
                 say(&format!("whether `main` has moved cannot be learnt ({error})"));
                 Ok(None)
             }
         }
     }
 
-    /// The entry with the sizes and hashes that the hub tells, and its list; unless all of it is known, or is here.
-    async fn completed(
-        &self,
-        entry: Entry,
-        commit: &Commit,
-        before: Option<&Kept>,
-    ) -> Result<(Entry, Vec<RemoteFile>), CliError> {
-        let known = entry
-            .files()
-            .iter()
-            .all(|file| file.size.is_some() && file.sha256.is_some());
-        let here = match before {
-            Some(kept) => {
-                kept.missing(self.store).await?.is_empty()
-                    && entry.files().iter().all(|file| kept.file(&file.path).is_some())
-            }
-            None => false,
-        };
-        if known || here {
-            return Ok((entry, Vec::new()));
+    /// The files to be had, with what the hub tells of them, which is said; nothing is asked if all of them are `here`.
+    async fn wanted(&self, entry: &Entry, commit: &Commit, here: bool) -> Result<Vec<Wanted>, CliError> {
+        if here {
+            let sources = entry.sources(commit).map_err(HubError::from)?;
+            return Ok(sources
+                .into_iter()
+                .map(|(source, file)| Wanted::new(source, file))
+                .collect());
         }
-        let remote = match self.patient.files_of(entry.repository(), commit, &self.cancel).await {
-            Ok(remote) => remote,
-            // A mirror may have the files and no API.
-            Err(error @ (HubError::NotFound { .. } | HubError::Api { .. } | HubError::Status { .. })) => {
-                let name = entry.name();
-                say(&format!(
-                    "{name}: no list of its files ({error}); hashes not known are taken from what comes"
-                ));
-                return Ok((entry, Vec::new()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let refreshed = entry.refreshed(commit, &remote).map_err(HubError::from)?;
-        if refreshed.changed.is_empty() {
-            return Ok((refreshed.entry, remote));
+        let Completed { wanted, listing } = self.patient.completed(entry, commit, &self.cancel).await?;
+        let name = entry.name();
+        match listing {
+            Listing::Absent(error) => say(&format!(
+                "{name}: no list of its files ({error}); hashes not known are taken from what comes"
+            )),
+            Listing::Contradicts(paths) => warn(&format!(
+                "{name}: the hub says another size or hash of {} than the manifest, which is believed",
+                paths.join(", ")
+            )),
+            Listing::Known | Listing::Told => {}
         }
-        warn(&format!(
-            "{}: the hub says another size or hash of {} than the manifest, which is believed",
-            entry.name(),
-            refreshed.changed.join(", ")
-        ));
-        Ok((entry, Vec::new()))
+        Ok(wanted)
     }
 
     /// Shows how far a file is.
-    fn show(&self, label: &str, progress: Progress, fetched: &RefCell<u64>) {
+    fn show(&self, label: &str, progress: Progress, fetched: &Cell<u64>) {
         let mut reporter = self.reporter.borrow_mut();
         match progress {
             Progress::Checking { done, total } => {
@@ -373,7 +354,7 @@ impl Work<'_> {
                 ));
             }
             Progress::Done { fetched: bytes, .. } => {
-                fetched.replace(bytes);
+                fetched.set(bytes);
             }
             _ => {}
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lorahub_adapters::{Bank, Composition, Export, Module, Provenance, Rule, compose, export, export_size, merge};
-use lorahub_weights::{Dtype, Limits, SafeTensors, TensorOut, write_safetensors};
+use lorahub_weights::{Dtype, Limits, SafeTensors, TensorOut, Tensors, write_safetensors};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use crate::files::{JSON_BYTES, WEIGHTS_BYTES, make_folder, same_folder, write};
 use crate::hub::Place;
 use crate::modules;
 use crate::output::{print, print_json, say};
+use crate::weights::{SAFETENSORS, with_weights};
 
 /// Files of a base that a merged one carries on as they are, where they exist.
 const CARRIED: [&str; 5] = [
@@ -124,7 +125,11 @@ pub(crate) fn write_adapter(folder: &Path, files: &Export) -> Result<(), CliErro
 
 /// Writes the base with the module added to it, in f32. Returns the bytes of its weight file.
 fn merge_into(base: &Base, module: &Module, out: &Path) -> Result<usize, CliError> {
-    let weights = base.place.read(BASE, "model.safetensors", WEIGHTS_BYTES)?;
+    let weights = if base.place.has(SAFETENSORS) {
+        base.place.read(BASE, SAFETENSORS, WEIGHTS_BYTES)?
+    } else {
+        with_weights(&base.place, |tensors, _| in_one_file(tensors))?
+    };
     let file = SafeTensors::parse(&weights, &Limits::BASE)?;
     let merged = merge(module, &file)?.collect::<Result<Vec<_>, _>>()?;
     let tensors: Vec<TensorOut<'_>> = merged
@@ -151,6 +156,24 @@ fn merge_into(base: &Base, module: &Module, out: &Path) -> Result<usize, CliErro
         }
     }
     Ok(bytes.len())
+}
+
+/// The weights of a base of another form as one safetensors file, in memory.
+fn in_one_file(tensors: &dyn Tensors) -> Result<Vec<u8>, CliError> {
+    let mut values = Vec::new();
+    for name in tensors.names() {
+        values.push((name, tensors.shape(name)?, tensors.f32(name)?));
+    }
+    let out: Vec<TensorOut<'_>> = values
+        .iter()
+        .map(|(name, shape, data)| TensorOut {
+            name: (*name).to_owned(),
+            shape: shape.to_vec(),
+            data,
+            dtype: Dtype::F32,
+        })
+        .collect();
+    Ok(write_safetensors(&out, &BTreeMap::new())?)
 }
 
 /// The base's configuration, saying f32 where it says how its weights are stored: transformers would round the merged

@@ -1,11 +1,11 @@
 //! `lorahub manifest`: what can be downloaded, and completing that from a hub.
 
-use lorahub_hub::{Cancel, Commit, Downloader, Entry, FileEntry, HubError, Manifest, Refreshed};
+use lorahub_hub::{Cancel, Chunks, Commit, Downloader, Entry, FileEntry, HubError, Manifest, Refreshed, Store as _};
 
 use crate::error::CliError;
 use crate::files::write;
 use crate::hub::args::ManifestArgs;
-use crate::hub::{Http, SystemClock, read_manifest, select};
+use crate::hub::{Http, SystemClock, catalogue, read_manifest, select};
 use crate::output::{Reporter, print, say, warn};
 
 /// Runs the command.
@@ -14,18 +14,11 @@ use crate::output::{Reporter, print, say, warn};
 /// Those of the manifest's file and of the hub.
 pub(crate) fn run(arguments: &ManifestArgs) -> Result<(), CliError> {
     let mut manifest = read_manifest(arguments.manifest.as_deref())?;
-    if arguments.refresh {
-        refresh(arguments, &mut manifest)?;
+    if !(arguments.names.is_empty() || arguments.refresh || arguments.parts) {
+        return Err(CliError::Usage(
+            "names without anything to do with them; say --refresh or --parts".to_owned(),
+        ));
     }
-    let json = manifest.to_json().map_err(HubError::from)?;
-    match &arguments.out {
-        Some(path) => write(path, json.as_bytes()),
-        None => print(json.trim_end()),
-    }
-}
-
-/// Completes the entries asked for.
-fn refresh(arguments: &ManifestArgs, manifest: &mut Manifest) -> Result<(), CliError> {
     let names: Vec<String> = if arguments.names.is_empty() {
         let bases = manifest.bases.iter().map(|base| base.id.clone());
         bases
@@ -34,7 +27,66 @@ fn refresh(arguments: &ManifestArgs, manifest: &mut Manifest) -> Result<(), CliE
     } else {
         arguments.names.clone()
     };
-    let entries = select(manifest, &names, None)?;
+    if arguments.refresh {
+        refresh(arguments, &names, &mut manifest)?;
+    }
+    if arguments.parts {
+        add_parts(arguments, &names, &mut manifest)?;
+    }
+    let json = manifest.to_json().map_err(HubError::from)?;
+    match &arguments.out {
+        Some(path) => write(path, json.as_bytes()),
+        None => print(json.trim_end()),
+    }
+}
+
+/// The size of a part that is hashed apart: that of a request.
+const PART_BYTES: u64 = 8 << 20;
+
+/// Puts in the hashes of the parts of files that are in the store, by the catalogue's word which content they have.
+fn add_parts(arguments: &ManifestArgs, names: &[String], manifest: &mut Manifest) -> Result<(), CliError> {
+    let store = arguments.store.open()?;
+    let catalogue = catalogue(&store)?;
+    let mut added = 0;
+    for mut entry in select(manifest, names, None)? {
+        let kept = catalogue.get(entry.kind(), entry.name());
+        let Some(kept) = kept.filter(|kept| entry.commit().is_none_or(|commit| *commit == kept.commit)) else {
+            if arguments.names.is_empty() {
+                continue;
+            }
+            return Err(CliError::NotInStore {
+                store: arguments.store.folder()?,
+                name: entry.name().to_owned(),
+            });
+        };
+        let files = match &mut entry {
+            Entry::Base(base) => &mut base.files,
+            Entry::Module(module) => &mut module.files,
+        };
+        for file in files {
+            let Some(stored) = kept.file(&file.path) else { continue };
+            // Not of a content that the manifest does not mean.
+            if file.sha256.is_some_and(|sha256| sha256 != stored.sha256) {
+                continue;
+            }
+            pollster::block_on(store.verify(stored.sha256))?;
+            let chunks = pollster::block_on(Chunks::of_kept(&store, stored.sha256, PART_BYTES))?;
+            (file.size, file.sha256, file.chunks) = (Some(stored.size), Some(stored.sha256), Some(chunks));
+            added += 1;
+        }
+        match &mut entry {
+            Entry::Base(base) => base.commit = Some(kept.commit.clone()),
+            Entry::Module(module) => module.commit = Some(kept.commit.clone()),
+        }
+        put(manifest, entry);
+    }
+    say(&format!("{added} files with hashes of their parts"));
+    Ok(())
+}
+
+/// Completes the entries asked for.
+fn refresh(arguments: &ManifestArgs, names: &[String], manifest: &mut Manifest) -> Result<(), CliError> {
+    let entries = select(manifest, names, None)?;
     let clock = SystemClock::start().map_err(CliError::Thread)?;
     let http = Http::new(arguments.hub.stall());
     let hub = Downloader::new(&http, &clock, &(), arguments.hub.options());

@@ -71,7 +71,7 @@ pub(crate) struct DownloadArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArgs {
     /// Bases and modules to complete; all without one.
-    #[arg(value_name = "NAME", requires = "refresh")]
+    #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// Asks the hub for each one's present commit, sizes and hashes. What was not known is put in; what was known and is
     /// another now is shown, and put in with --accept only.
@@ -80,6 +80,12 @@ pub(crate) struct ManifestArgs {
     /// Puts in what has changed.
     #[arg(long, requires = "refresh")]
     pub(crate) accept: bool,
+    /// Puts in the hashes of the parts of every file that was downloaded, by which a broken part is found and fetched
+    /// again alone.
+    #[arg(long)]
+    pub(crate) parts: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// The manifest to start from in place of the built-in one.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use lorahub_hub::{FileStore, HubError, Kept, Kind, Sha256, public_manifest};
+use lorahub_hub::{FileStore, HubError, Kept, Kind, Sha256, Stored, public_manifest};
 
 use super::{StoreArgs, catalogue};
 use crate::error::CliError;
-use crate::files::{FolderKind, missing, name_of, read, read_part};
+use crate::files::{FolderKind, find_part, missing, name_of, read};
 
 /// A base or module to be read.
 #[derive(Clone, Debug)]
@@ -74,10 +74,15 @@ impl Place {
     /// # Errors
     /// [`CliError::NotDownloaded`], [`CliError::Hub`].
     pub(crate) fn named(kind: Kind, name: &str, store: &StoreArgs) -> Result<Option<Self>, CliError> {
+        let public = public_manifest().map_err(HubError::from)?;
+        let listed = match kind {
+            Kind::Base => public.base(name).is_some(),
+            Kind::Module => public.module(name).is_some(),
+        };
         let not_downloaded = || CliError::NotDownloaded {
             kind,
             name: name.to_owned(),
-            command: download_command(&[name], store),
+            command: download_command(&[name], listed, store),
         };
         if let Some(opened) = store.find()?
             && let Some(kept) = catalogue(&opened)?.get(kind, name).cloned()
@@ -88,11 +93,6 @@ impl Place {
                 Err(not_downloaded())
             };
         }
-        let public = public_manifest().map_err(HubError::from)?;
-        let listed = match kind {
-            Kind::Base => public.base(name).is_some(),
-            Kind::Module => public.module(name).is_some(),
-        };
         if listed { Err(not_downloaded()) } else { Ok(None) }
     }
 
@@ -128,27 +128,44 @@ impl Place {
         }
     }
 
+    /// Where one of its files is, and what its hash must be, where that is known.
+    ///
+    /// # Errors
+    /// [`CliError::NotAFolder`], [`CliError::Missing`].
+    pub(crate) fn path(&self, kind: FolderKind, file: &str) -> Result<(PathBuf, Option<Sha256>), CliError> {
+        match self {
+            Self::Folder(folder) => Ok((find_part(kind, folder, file)?, None)),
+            Self::Kept(held) => {
+                let stored = held.stored(kind, file)?;
+                Ok((held.store.path(stored.sha256), Some(stored.sha256)))
+            }
+        }
+    }
+
     /// Reads one of its files. What comes from the store has its hash.
     ///
     /// # Errors
     /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Read`], [`CliError::TooLarge`], and
     /// [`CliError::Hub`] if the store has changed the file.
     pub(crate) fn read(&self, kind: FolderKind, file: &str, limit: u64) -> Result<Vec<u8>, CliError> {
-        let held = match self {
-            Self::Folder(folder) => return read_part(kind, folder, file, limit),
-            Self::Kept(held) => held,
-        };
-        let stored = held
-            .kept
-            .file(file)
-            .ok_or_else(|| missing(kind, Path::new(&held.kept.name), file, |other| self.has(other)))?;
-        let bytes = read(&held.store.path(stored.sha256), limit)?;
-        let (expected, found) = (stored.sha256, Sha256::of(&bytes));
-        if found == expected {
-            Ok(bytes)
-        } else {
-            Err(HubError::Corrupt { expected, found }.into())
+        let (path, expected) = self.path(kind, file)?;
+        let bytes = read(&path, limit)?;
+        match expected {
+            Some(expected) if Sha256::of(&bytes) != expected => {
+                let found = Sha256::of(&bytes);
+                Err(HubError::Corrupt { expected, found }.into())
+            }
+            _ => Ok(bytes),
         }
+    }
+}
+
+impl Held {
+    fn stored(&self, kind: FolderKind, file: &str) -> Result<Stored, CliError> {
+        let has = |other: &str| self.kept.file(other).is_some();
+        self.kept
+            .file(file)
+            .ok_or_else(|| missing(kind, Path::new(&self.kept.name), file, has))
     }
 }
 
@@ -161,10 +178,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// The command that downloads these into that store.
-pub(crate) fn download_command(names: &[&str], store: &StoreArgs) -> String {
-    let words = std::iter::once("download").chain(names.iter().copied());
-    with_store(words.map(str::to_owned).collect(), store)
+/// The command that downloads these into that store, by the built-in manifest if they are `listed` there.
+pub(crate) fn download_command(names: &[&str], listed: bool, store: &StoreArgs) -> String {
+    let manifest: &[&str] = if listed { &[] } else { &["--manifest", "FILE"] };
+    let words = ["download"].iter().chain(names).chain(manifest);
+    with_store(words.map(|word| (*word).to_owned()).collect(), store)
 }
 
 /// A command about that store.

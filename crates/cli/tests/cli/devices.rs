@@ -2,7 +2,7 @@
 //! Mesa's lavapipe, and fail without one.
 
 use crate::hostile::Adapter;
-use crate::support::{Folder, numbers, run, run_json, write_adapter, write_base, write_rows};
+use crate::support::{Folder, numbers, run, run_json, run_refused, write_adapter, write_base, write_rows};
 
 /// The tiny base, two modules and three shots.
 struct Job {
@@ -110,4 +110,38 @@ fn auto_says_which_device_it_took_and_why() {
     let software = ran.stderr.contains("cpu (") && ran.stderr.contains("a software one");
     let measured = ran.stderr.contains("times as fast");
     assert!(software || measured, "{}", ran.stderr);
+}
+
+/// The bundled base is stored as f16, so `f16` and `lossless` change nothing; blocks of integers do, a little.
+#[test]
+fn the_base_is_held_as_asked() {
+    let demo = format!("{}/../../www/models/demo", env!("CARGO_MANIFEST_DIR"));
+    let base = format!("{demo}/base");
+    let folder = Folder::new();
+    let shots = write_rows(
+        &folder,
+        "shots.jsonl",
+        &[("the cat sees the dog", "the dog sees the cat")],
+    );
+    let loss = |more: &[&str]| {
+        let arguments = ["score", "--base", &base, "--shots", &shots, "--json"];
+        run_json(&[&arguments[..], more].concat())["batch_loss"]
+            .as_f64()
+            .unwrap()
+    };
+    let exact = loss(&[]);
+    assert_eq!(loss(&["--dtype", "f32"]), exact);
+    for lossless in ["f16", "lossless"] {
+        let difference = (loss(&["--dtype", lossless]) - exact).abs();
+        // f32 sums in another order.
+        assert!(difference <= 1e-5 * exact.max(1.0), "{lossless}: {difference}");
+    }
+    let [q8, q4] = ["q8_0", "q4_0"].map(|dtype| (loss(&["--dtype", dtype]) - exact).abs());
+    assert!(q8 > 0.0 && q8 < 0.1 * exact, "q8_0: {q8} of {exact}");
+    assert!(q4 > q8 && q4 < exact, "q4_0: {q4} of {exact}");
+    run_refused(
+        &["score", "--base", &base, "--shots", &shots, "--dtype", "int4", "--json"],
+        2,
+        &["int4", "q4_0"],
+    );
 }

@@ -7,6 +7,7 @@ mod torch;
 
 mod commands;
 mod devices;
+mod forms;
 mod golden;
 mod hub;
 mod journey;

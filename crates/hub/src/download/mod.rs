@@ -5,6 +5,7 @@
 //! that is the right hash does it become a file of the store.
 
 mod attempts;
+mod complete;
 mod progress;
 mod ranges;
 mod run;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use complete::{Completed, Listing};
 pub use progress::{Progress, Reason};
 
 use crate::{

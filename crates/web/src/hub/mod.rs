@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use js_sys::Reflect;
 use lorahub_hub::{
-    Cancel, Catalogue, Downloader, Entry, Hub as Address, HubError, Kept, KeptFile, Kind, Manifest, Options, Progress,
-    Store as _, Wanted, public_manifest,
+    Cancel, Catalogue, Commit, Downloader, Entry, Hub as Address, HubError, Kept, KeptFile, Kind, Manifest, Options,
+    Progress, Store as _, public_manifest,
 };
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -241,32 +241,52 @@ impl Hub {
                 Some(commit) => commit.clone(),
                 None => downloader.commit_of(entry.repository(), cancel).await?,
             };
-            let mut kept = Vec::new();
-            for (source, file) in entry.sources(&commit).map_err(HubError::from)? {
-                let tell = |progress: Progress| {
-                    let told = Told {
-                        name: entry.name(),
-                        path: &file.path,
-                        index: index.get(),
-                        files,
-                        progress: &progress,
-                    };
-                    if let (Some(listener), Ok(told)) = (on_progress, to_js(&told)) {
-                        // A listener that throws is the listener's fault; the download goes on.
-                        let _ = listener.call1(&JsValue::UNDEFINED, &told);
-                    }
+            let tell = |path: &str, progress: &Progress| {
+                let told = Told {
+                    name: entry.name(),
+                    path,
+                    index: index.get(),
+                    files,
+                    progress,
                 };
-                let stored = downloader.download(&Wanted::new(source, file), cancel, &tell).await?;
-                kept.push(KeptFile {
-                    path: file.path.clone(),
-                    stored,
-                });
+                if let (Some(listener), Ok(told)) = (on_progress, to_js(&told)) {
+                    // A listener that throws is the listener's fault; the download goes on.
+                    let _ = listener.call1(&JsValue::UNDEFINED, &told);
+                }
+            };
+            if let Some(whole) = self.whole(entry, &commit).await? {
+                // A commit never changes, so there is nothing to ask.
+                for KeptFile { path, stored } in &whole.files {
+                    tell(path, &Progress::Kept { bytes: stored.size });
+                    index.set(index.get() + 1);
+                }
+                continue;
+            }
+            let mut kept = Vec::new();
+            for wanted in downloader.completed(entry, &commit, cancel).await?.wanted {
+                let path = wanted.source.path().to_owned();
+                let progress = |progress| tell(&path, &progress);
+                let stored = downloader.download(&wanted, cancel, &progress).await?;
+                kept.push(KeptFile { path, stored });
                 index.set(index.get() + 1);
             }
             let kept = entry.kept(&commit, kept);
             Catalogue::change(&self.store, &BrowserClock, |catalogue| catalogue.put(kept)).await?;
         }
         Ok(())
+    }
+
+    /// What is kept of an entry at a commit, if all of it is.
+    async fn whole(&self, entry: &Entry, commit: &Commit) -> Result<Option<Kept>, Failure> {
+        let catalogue = Catalogue::load(&self.store).await?;
+        let Some(kept) = catalogue.get(entry.kind(), entry.name()) else {
+            return Ok(None);
+        };
+        let same = kept.repository == *entry.repository()
+            && kept.commit == *commit
+            && entry.files().iter().all(|file| kept.file(&file.path).is_some());
+        let whole = same && kept.missing(&self.store).await?.is_empty();
+        Ok(whole.then(|| kept.clone()))
     }
 
     async fn remove(&self, name: &str) -> Result<(), Failure> {

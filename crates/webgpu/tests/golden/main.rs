@@ -3,6 +3,8 @@
 //!
 //! These tests need an adapter and fail where there is none. A software one will do (Mesa's lavapipe).
 
+#[path = "../../../t5/tests/golden/adapters.rs"]
+mod adapters;
 #[path = "../../../t5/tests/golden/checks.rs"]
 mod checks;
 #[path = "../../../t5/tests/golden/family.rs"]
@@ -168,4 +170,24 @@ fn a_generation_is_the_cpus_and_its_single_evaluations() {
             }
         }
     }
+}
+
+#[test]
+fn every_adapter_gives_what_peft_gives_under_either_rule() {
+    adapters::every_adapter_gives_what_peft_gives_under_either_rule(&gpu(), F32);
+}
+
+#[test]
+fn compositions_of_unequal_adapters_give_what_peft_gives() {
+    adapters::compositions_of_unequal_adapters_give_what_peft_gives(&gpu(), F32);
+}
+
+#[test]
+fn a_generation_of_unequal_adapters_loses_what_peft_loses() {
+    adapters::a_generation_of_unequal_adapters_loses_what_peft_loses(&gpu(), F32);
+}
+
+#[test]
+fn a_wrong_scaling_is_noticed() {
+    adapters::a_wrong_scaling_is_noticed(&gpu(), F32);
 }

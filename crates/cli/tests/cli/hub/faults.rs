@@ -44,15 +44,8 @@ impl One {
     }
 
     fn arguments<'a>(&'a self, manifest: &'a str) -> Vec<&'a str> {
-        self.cdn.download(&[
-            "x/base",
-            "--manifest",
-            manifest,
-            "--timeout",
-            "1",
-            "--chunk-bytes",
-            "65536",
-        ])
+        self.cdn
+            .download(&["x/base", "--manifest", manifest, "--chunk-bytes", "65536"])
     }
 
     /// Forgets everything but the faults.
@@ -114,14 +107,16 @@ fn passing_faults_are_overcome() {
             }
             one.clear();
             one.cdn.faults(&json!([fault]));
-            let ran = one.cdn.run(&one.arguments(manifest));
+            let stalls = fault["kind"] == "stall";
+            let timeout = ["--timeout", if stalls { "1" } else { "30" }];
+            let ran = one.cdn.run(&[&one.arguments(manifest)[..], &timeout].concat());
             let what = json!([fault, name]);
             assert_eq!(ran.code, 0, "{what}\n{}", ran.stderr);
             assert!(ran.stderr.contains(says), "{what}\n{}", ran.stderr);
             one.assert_whole(&what);
-            // Ranges that are refused are asked for three at a time.
+            // Ranges that are refused are asked for three at a time, and a busy machine may seem to stall too.
             let found = one.cdn.ranges(FILE).len();
-            let more = if fault["kind"] == "no-ranges" { 3 } else { 0 };
+            let more = if stalls || fault["kind"] == "no-ranges" { 3 } else { 0 };
             assert!(
                 (requests..=requests + more).contains(&found),
                 "{what}: {found} requests"
@@ -242,7 +237,7 @@ fn requests_tell_nothing_but_what_is_asked_for() {
             .flat_map(Value::as_str)
             .collect();
         let known = |header: &&str| ["host", "user-agent", "range"].contains(header);
-        assert!(headers.iter().all(|header| known(header)), "{headers:?}");
+        assert!(headers.iter().all(known), "{headers:?}");
         assert_eq!(entry["method"], "GET");
     }
 }

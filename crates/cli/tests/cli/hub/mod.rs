@@ -4,3 +4,4 @@ mod cdn;
 mod faults;
 mod interrupted;
 mod names;
+mod own;

@@ -330,6 +330,47 @@ fn a_main_that_moves_is_shown_and_not_taken() {
 }
 
 #[test]
+fn a_manifest_of_what_is_here_knows_its_parts() {
+    let cdn = Cdn::start();
+    // Two parts and a bit.
+    let weights = Rng(1).bytes(17 << 20);
+    for (file, bytes) in [
+        ("config.json", &b"{}"[..]),
+        ("tokenizer.json", b"[]"),
+        ("model.safetensors", &weights),
+    ] {
+        cdn.write("google/flan-t5-small", file, bytes);
+    }
+    cdn.moves("google/flan-t5-small", FIRST);
+    cdn.run_json(&cdn.download(&["google/flan-t5-small"]));
+    let out = cdn.folder.join("parts.json");
+    let ran = cdn.run(&["manifest", "--parts", "--out", &out]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("3 files"), "{}", ran.stderr);
+    let manifest: Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
+    let base = &manifest["bases"][0];
+    assert_eq!(base["commit"], FIRST);
+    let hashes: Vec<_> = weights
+        .chunks(8 << 20)
+        .map(|part| Sha256::of(part).to_string())
+        .collect();
+    assert_eq!(
+        base["files"][2]["chunks"],
+        json!({ "bytes": 8 << 20, "sha256": hashes })
+    );
+
+    // With it nothing is asked of the API, and a flipped bit costs a part.
+    cdn.run_json(&["store", "delete", "--all", "--json"]);
+    cdn.faults(&json!([
+        { "kind": "flip", "at": 9 << 20 },
+        { "kind": "status", "status": 404, "hop": "api", "count": null }
+    ]));
+    let told = cdn.run_json(&cdn.download(&["google/flan-t5-small", "--manifest", &out]));
+    assert_eq!(told["entries"][0]["files"][2]["fetched"], (17 << 20) + (8 << 20));
+    assert!(cdn.kept(Sha256::of(&weights)) == Some(weights));
+}
+
+#[test]
 fn manifests_are_printed_and_checked() {
     let cdn = Cdn::start();
     let printed = cdn.run(&["manifest"]);
@@ -347,6 +388,7 @@ fn manifests_are_printed_and_checked() {
         &["error[read]", "nowhere.json"],
     );
     cdn.refused(&["manifest", "trec"], 2, &["--refresh"]);
+    cdn.refused(&["manifest", "trec", "--parts"], 1, &["error[not_in_store]", "trec"]);
     cdn.refused(
         &["download", "google/flan-t5"],
         1,
