@@ -142,13 +142,13 @@ pub(crate) fn valid() -> Gguf {
             Q8_0,
             [block(34), block(34)].concat(),
         ),
+        Tensor::new("empty", &[0, 7], F32, Vec::new()),
         Tensor::new(
             "dec.blk.0.cross_attn_q.weight",
             &[1, 64],
             Q4_0,
             [block(18), block(18)].concat(),
         ),
-        Tensor::new("empty", &[0, 7], F32, Vec::new()),
     ]);
     for (kind, bytes) in [
         (0, 1),
@@ -274,8 +274,8 @@ pub(crate) fn bad_files() -> Vec<BadGguf> {
     add(
         "more tensors than there are",
         edited(&|file| file.tensor_count = Some(9)),
-        "gguf-text-length",
-        &["tensor 5"],
+        "weights-tensor-name",
+        &["is empty"],
     );
     add(
         "fewer tensors than there are",
@@ -483,13 +483,13 @@ pub(crate) fn bad_files() -> Vec<BadGguf> {
     );
     add(
         "an offset beyond the next",
-        edited(&|file| file.tensors[3].offset = Some(1 << 20)),
+        edited(&|file| file.tensors[4].offset = Some(1 << 20)),
         "weights-hole",
         &["1048576"],
     );
     add(
         "an offset beyond any file",
-        edited(&|file| file.tensors[3].offset = Some(u64::MAX - 31)),
+        edited(&|file| file.tensors[4].offset = Some(u64::MAX - 31)),
         "weights-shape-overflow",
         &[],
     );

@@ -68,7 +68,7 @@ pub(crate) fn bad_files() -> Vec<BadFile> {
         "a torch.save archive",
         b"PK\x03\x04\x00\x00\x08\x08\x00\x00adapter_model/data.pkl".to_vec(),
         "weights-foreign",
-        &["PyTorch zip archive", "adapters only", "safe_serialization=True"],
+        &["PyTorch zip archive", "pytorch_model.bin", "save_pretrained"],
     );
     case(
         "a legacy torch.save pickle",

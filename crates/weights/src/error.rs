@@ -248,6 +248,27 @@ pub enum WeightsError {
         /// Its bytes.
         bytes: u64,
     },
+    /// Several GGUF files, none of them `model.gguf`.
+    #[error("there are the GGUF files `{first}` and `{second}`; leave one, or call the one to be used model.gguf")]
+    SeveralGguf {
+        /// One of them, escaped and cut.
+        first: String,
+        /// Another.
+        second: String,
+    },
+    /// A file that is read whole, and is too large for that.
+    #[error(
+        "`{file}` has {bytes} bytes and is read whole, the limit here is {limit}; save the model with save_pretrained, \
+         which writes safetensors"
+    )]
+    WholeFile {
+        /// The file.
+        file: &'static str,
+        /// Its bytes.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The index of a sharded model is not JSON of the form transformers writes.
     #[error("the shard index is not the JSON that transformers writes ({reason}); download it again")]
     IndexJson {
@@ -405,6 +426,8 @@ impl WeightsError {
             Self::TensorBytes { .. } => "weights-tensor-bytes",
             Self::StreamLength { .. } => "weights-stream-length",
             Self::Memory { .. } => "weights-memory",
+            Self::SeveralGguf { .. } => "weights-several-gguf",
+            Self::WholeFile { .. } => "weights-whole-file",
             Self::IndexJson { .. } => "weights-index-json",
             Self::IndexFile { .. } => "weights-index-file",
             Self::ShardLacks { .. } => "weights-shard-lacks",

@@ -5,6 +5,7 @@
 //! shapes go out, and every way in which bytes can be wrong is a [`WeightsError`]. Nothing here panics on
 //! outside bytes, does I/O, or allocates more than a file's own size asks for.
 
+mod base;
 mod dtype;
 mod error;
 mod file;
@@ -20,6 +21,7 @@ mod tensors;
 mod torch;
 mod write;
 
+pub use base::{BaseForm, BaseWeights};
 pub use dtype::Dtype;
 pub use error::{WeightsError, shown};
 pub use file::WeightFile;

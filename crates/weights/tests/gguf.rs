@@ -87,6 +87,7 @@ fn what_candle_writes_is_what_candle_reads() {
         let mut file = Cursor::new(Vec::new());
         gguf_file::write(&mut file, metadata, &borrowed).unwrap();
         let ours = open(file.get_ref()).unwrap();
+        file.set_position(0);
         let theirs = gguf_file::Content::read(&mut file).unwrap();
         assert_eq!(ours.names().count(), theirs.tensor_infos.len());
         for name in ours.names() {

@@ -61,7 +61,10 @@ impl<R: ReadAt> Tensors for GgufTensors<R> {
 
     fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         let entry = self.entry(name)?;
-        let bytes = self.file.read_at(entry.range.clone())?;
+        let bytes = match entry.range.is_empty() {
+            true => Vec::new(),
+            false => self.file.read_at(entry.range.clone())?,
+        };
         let expected = entry.range.end - entry.range.start;
         if bytes.len() as u64 != expected {
             return Err(WeightsError::TensorBytes {
