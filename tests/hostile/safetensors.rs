@@ -68,7 +68,7 @@ pub(crate) fn bad_files() -> Vec<BadFile> {
         "a torch.save archive",
         b"PK\x03\x04\x00\x00\x08\x08\x00\x00adapter_model/data.pkl".to_vec(),
         "weights-foreign",
-        &["PyTorch zip archive", "adapters only", "safe_serialization=True"],
+        &["PyTorch zip archive", "pytorch_model.bin", "save_pretrained"],
     );
     case(
         "a legacy torch.save pickle",
@@ -80,7 +80,7 @@ pub(crate) fn bad_files() -> Vec<BadFile> {
         "a GGUF file",
         b"GGUF\x03\x00\x00\x00{\x00\x00\x00\x00\x00\x00\x00".to_vec(),
         "weights-foreign",
-        &["GGUF", "not yet supported", "safetensors"],
+        &["GGUF", "base models only", ".gguf"],
     );
     case(
         "a Git LFS pointer",

@@ -21,8 +21,8 @@ use crate::weights::with_weights;
 /// The layout of a base.
 pub(crate) const BASE: FolderKind = FolderKind {
     name: "base",
-    expected: "config.json, tokenizer.json and model.safetensors (or model.safetensors.index.json with its files, or \
-               pytorch_model.bin)",
+    expected: "config.json, tokenizer.json and model.safetensors (or model.safetensors.index.json with its files, \
+               pytorch_model.bin, or a .gguf file)",
     instead: &[
         (
             "pytorch_model.bin.index.json",

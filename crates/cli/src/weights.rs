@@ -1,6 +1,6 @@
-//! The weights of a base: one safetensors file, several with an index, or what `torch.save` wrote.
+//! The weights of a base on disk, in any form that [`BaseForm`] knows.
 //!
-//! Safetensors stay in their files: what is in memory is a header and one tensor. A PyTorch archive is read whole.
+//! Each file is read once for its hash. Then what is in memory is a header and one tensor, or a PyTorch archive whole.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,26 +9,29 @@ use std::ops::Range;
 
 use lorahub_hub::{Hasher, HubError, Sha256};
 use lorahub_t5::T5Error;
-use lorahub_weights::{
-    FileTensors, Limits, ReadAt, ShardIndex, ShardedTensors, Tensors, TorchArchive, WeightsError, sha256_hex,
-};
+use lorahub_weights::{BaseForm, ReadAt, Tensors, WeightsError};
 
 use crate::base::BASE;
 use crate::error::CliError;
 use crate::files::{JSON_BYTES, WEIGHTS_BYTES};
 use crate::hub::Place;
 
-/// One file.
-pub(crate) const SAFETENSORS: &str = "model.safetensors";
-/// Several, and which tensor is in which.
-const INDEX: &str = "model.safetensors.index.json";
-/// What `torch.save` wrote.
-const PICKLED: &str = "pytorch_model.bin";
 /// Bytes hashed at once.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Works with a base's weights and their hash, in hexadecimal: that of the file or, of several, the hash of their
-/// hashes, one a line, in the order of their names. Of several forms it is the one that transformers would take.
+/// What can go wrong before the base is at fault.
+enum Failed {
+    Weights(WeightsError),
+    Other(CliError),
+}
+
+impl From<WeightsError> for Failed {
+    fn from(error: WeightsError) -> Self {
+        Self::Weights(error)
+    }
+}
+
+/// Works with a base's weights and their hash ([`BaseForm::sha256`]).
 ///
 /// # Errors
 /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Read`], [`CliError::Base`], and [`CliError::Hub`] if the
@@ -41,31 +44,22 @@ pub(crate) fn with_weights<T>(
         folder: place.to_string(),
         source: Box::new(T5Error::from(error)),
     };
-    if !place.has(SAFETENSORS) && place.has(INDEX) {
-        let index = ShardIndex::parse(&place.read(BASE, INDEX, JSON_BYTES)?, &Limits::BASE).map_err(of_base)?;
-        let mut files = BTreeMap::new();
-        let mut hashes = String::new();
-        for name in index.files() {
-            let (file, sha256) = OnDisk::open(place, name)?;
-            hashes.push_str(&format!("{sha256}\n"));
-            files.insert(name.to_owned(), file);
-        }
-        let open = |name: &str| {
-            files.remove(name).ok_or_else(|| WeightsError::Read {
-                reason: format!("`{name}` was opened already"),
-            })
-        };
-        let tensors = ShardedTensors::open(index, &Limits::BASE, open).map_err(of_base)?;
-        return work(&tensors, &sha256_hex(hashes.as_bytes()));
+    let names = place.names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let index = |name: &str| place.read(BASE, name, JSON_BYTES).map_err(Failed::Other);
+    let form = BaseForm::find(&names, index).map_err(|failed| match failed {
+        Failed::Weights(error) => of_base(error),
+        Failed::Other(error) => error,
+    })?;
+    let mut files = BTreeMap::new();
+    let mut hashes = Vec::new();
+    for name in form.files() {
+        let (file, sha256) = OnDisk::open(place, name)?;
+        hashes.push(sha256.to_string());
+        files.insert(name.to_owned(), file);
     }
-    if !place.has(SAFETENSORS) && place.has(PICKLED) {
-        let bytes = place.read(BASE, PICKLED, WEIGHTS_BYTES)?;
-        let tensors = TorchArchive::parse(&bytes, &Limits::BASE).map_err(of_base)?;
-        return work(&tensors, &sha256_hex(&bytes));
-    }
-    let (file, sha256) = OnDisk::open(place, SAFETENSORS)?;
-    let tensors = FileTensors::open(file, &Limits::BASE).map_err(of_base)?;
-    work(&tensors, &sha256.to_string())
+    let weights = form.open(files, WEIGHTS_BYTES).map_err(of_base)?;
+    work(&*weights.tensors().map_err(of_base)?, &BaseForm::sha256(&hashes))
 }
 
 /// A file that is read by ranges.

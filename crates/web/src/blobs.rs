@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use js_sys::Uint8Array;
 use lorahub_t5::T5Error;
-use lorahub_weights::{FileTensors, Limits, ReadAt, Sha256Stream, ShardIndex, ShardedTensors, Tensors, WeightsError};
+use lorahub_weights::{BaseForm, BaseWeights, ReadAt, Sha256Stream, WeightsError};
 use wasm_bindgen::{JsCast as _, JsValue};
 
 use crate::error::Failure;
 
-const ONE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// Most bytes of a file that is read whole (`pytorch_model.bin`): it lies in the WebAssembly heap, which ends at 4 GB,
+/// beside the model that is made of it.
+const WHOLE_BYTES: u64 = 3 << 29;
 
 /// A `Blob` or `File`.
 pub(crate) struct BlobFile {
@@ -79,52 +80,53 @@ impl BaseBlobs {
         Ok(file.read_at(0..file.size()).map_err(T5Error::from)?)
     }
 
-    fn index(&self) -> Result<Option<ShardIndex>, Failure> {
-        if !self.0.contains_key(INDEX) {
-            return Ok(None);
-        }
-        let index = ShardIndex::parse(&self.bytes(INDEX)?, &Limits::BASE).map_err(T5Error::from)?;
-        if let Some(absent) = index.files().find(|name| !self.0.contains_key(*name)) {
-            return Err(missing(absent));
-        }
-        Ok(Some(index))
+    fn form(&self) -> Result<BaseForm, Failure> {
+        let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        BaseForm::find(&names, |name| Ok(self.bytes(name)?)).map_err(|failed: FormFailure| failed.0)
     }
 
-    /// The weights, in one file or in several with their index; tensors are read when they are asked for.
-    pub(crate) fn weights(&self) -> Result<Box<dyn Tensors>, Failure> {
-        let limits = Limits::BASE;
-        let Some(index) = self.index()? else {
-            let file = FileTensors::open(self.file(ONE)?, &limits).map_err(T5Error::from)?;
-            return Ok(Box::new(file));
-        };
-        let open = |name: &str| {
-            let blob = self.0.get(name).cloned();
-            // All were there a moment ago.
-            BlobFile::new(blob.ok_or_else(|| WeightsError::IndexFile { file: name.to_owned() })?)
-        };
-        let sharded = ShardedTensors::open(index, &limits, open).map_err(T5Error::from)?;
-        Ok(Box::new(sharded))
+    /// The weights in the form in which they are there; tensors are read when they are asked for.
+    pub(crate) fn weights(&self) -> Result<BaseWeights<BlobFile>, Failure> {
+        let form = self.form()?;
+        let mut files = BTreeMap::new();
+        for name in form.files() {
+            files.insert(name.to_owned(), self.file(name)?);
+        }
+        Ok(form.open(files, WHOLE_BYTES).map_err(T5Error::from)?)
     }
 
-    /// The hash of the weights' file; of several, one after another by their names.
+    /// What the weights are called in records: [`BaseForm::sha256`].
     pub(crate) fn weights_sha256(&self) -> Result<String, Failure> {
         /// Read at once.
         const BYTES: u64 = 16 << 20;
-        let names = match self.index()? {
-            Some(index) => index.files().map(str::to_owned).collect(),
-            None => vec![ONE.to_owned()],
-        };
-        let mut hash = Sha256Stream::default();
-        for name in names {
-            let file = self.file(&name)?;
+        let mut hashes = Vec::new();
+        for name in self.form()?.files() {
+            let file = self.file(name)?;
+            let mut hash = Sha256Stream::default();
             let mut at = 0;
             while at < file.size() {
                 let end = file.size().min(at + BYTES);
                 hash.update(&file.read_at(at..end).map_err(T5Error::from)?);
                 at = end;
             }
+            hashes.push(hash.hex());
         }
-        Ok(hash.hex())
+        Ok(BaseForm::sha256(&hashes))
+    }
+}
+
+/// A failure on the way to the form.
+struct FormFailure(Failure);
+
+impl From<Failure> for FormFailure {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+impl From<WeightsError> for FormFailure {
+    fn from(error: WeightsError) -> Self {
+        Self(T5Error::from(error).into())
     }
 }
 

@@ -55,8 +55,9 @@ impl Device {
     }
 
     /// Loads a base model from files that are picked, dropped or kept, by their names: `config.json`, `tokenizer.json`,
-    /// and `model.safetensors` or `model.safetensors.index.json` with the files that it names. One tensor at a time is
-    /// in the WebAssembly heap. `sha256`, where it is known, names the weights in run records; else they are hashed.
+    /// and `model.safetensors`, `model.safetensors.index.json` with the files that it names, a `.gguf` file, or
+    /// `pytorch_model.bin`. One tensor at a time is in the WebAssembly heap, but for the last, which is read whole and
+    /// may have 1.5 GiB. `sha256`, where it is known, names the weights in run records; else they are hashed.
     ///
     /// # Errors
     /// `base_files` for a file that is missing, and as [`load`](Self::load).
@@ -69,6 +70,7 @@ impl Device {
     ) -> Result<Composer, JsValue> {
         let files = BaseBlobs::new(&files)?;
         let weights = files.weights()?;
+        let tensors = weights.tensors().map_err(T5Error::from)?;
         let sha256 = match sha256 {
             Some(sha256) => sha256,
             None => files.weights_sha256()?,
@@ -77,7 +79,7 @@ impl Device {
         let files = ModelFiles {
             config: &config,
             tokenizer: &tokenizer,
-            weights: &*weights,
+            weights: &*tensors,
             sha256: &sha256,
         };
         Ok(Composer::on_device(id, files, self.opened.clone(), self.turns.clone()).await?)

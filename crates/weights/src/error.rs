@@ -2,7 +2,7 @@
 //!
 //! Names out of a file are outside text: messages show them escaped and cut (see [`shown`]).
 
-use crate::{ForeignFormat, TorchError};
+use crate::{ForeignFormat, GgufError, TorchError};
 
 /// Why a weight file cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum WeightsError {
     /// The bytes are a PyTorch archive, and cannot be read as one.
     #[error(transparent)]
     Torch(#[from] TorchError),
+    /// The bytes were to be a GGUF file, and cannot be read as one.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// Fewer than the eight bytes of the header length.
     #[error("the file has {found} bytes, but safetensors starts with an 8-byte header length; download it again")]
     TooShort {
@@ -245,6 +248,27 @@ pub enum WeightsError {
         /// Its bytes.
         bytes: u64,
     },
+    /// Several GGUF files, none of them `model.gguf`.
+    #[error("there are the GGUF files `{first}` and `{second}`; leave one, or call the one to be used model.gguf")]
+    SeveralGguf {
+        /// One of them, escaped and cut.
+        first: String,
+        /// Another.
+        second: String,
+    },
+    /// A file that is read whole, and is too large for that.
+    #[error(
+        "`{file}` has {bytes} bytes and is read whole, the limit here is {limit}; save the model with save_pretrained, \
+         which writes safetensors"
+    )]
+    WholeFile {
+        /// The file.
+        file: &'static str,
+        /// Its bytes.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The index of a sharded model is not JSON of the form transformers writes.
     #[error("the shard index is not the JSON that transformers writes ({reason}); download it again")]
     IndexJson {
@@ -376,6 +400,7 @@ impl WeightsError {
         match self {
             Self::Foreign { .. } => "weights-foreign",
             Self::Torch(problem) => problem.code(),
+            Self::Gguf(problem) => problem.code(),
             Self::TooShort { .. } => "weights-too-short",
             Self::HeaderTooLong { .. } => "weights-header-too-long",
             Self::HeaderCut { .. } => "weights-header-cut",
@@ -401,6 +426,8 @@ impl WeightsError {
             Self::TensorBytes { .. } => "weights-tensor-bytes",
             Self::StreamLength { .. } => "weights-stream-length",
             Self::Memory { .. } => "weights-memory",
+            Self::SeveralGguf { .. } => "weights-several-gguf",
+            Self::WholeFile { .. } => "weights-whole-file",
             Self::IndexJson { .. } => "weights-index-json",
             Self::IndexFile { .. } => "weights-index-file",
             Self::ShardLacks { .. } => "weights-shard-lacks",

@@ -56,14 +56,14 @@ impl ForeignFormat {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::TorchZip => {
-                "PyTorch archives are read for adapters only: load it in Python and save it with \
-                 safetensors.torch.save_file, or with save_pretrained(..., safe_serialization=True)"
+                "if it holds weights, give it the name under which such a file is looked for (adapter_model.bin, \
+                 pytorch_model.bin), or save it again with save_pretrained, which writes safetensors"
             }
             Self::Pickle | Self::Tar => {
                 "such files can run code and are never read: load it in Python, if you trust it, and save it with \
                  safetensors.torch.save_file or, in PyTorch 1.6 or later, with torch.save"
             }
-            Self::Gguf => "GGUF is not yet supported: use the model's safetensors files",
+            Self::Gguf => "GGUF is read for base models only: give it a name that ends in .gguf",
             Self::LfsPointer => "fetch the file itself with `git lfs pull`",
             Self::Html => "download the file itself, not the page that shows it",
         }

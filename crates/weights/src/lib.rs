@@ -1,13 +1,16 @@
-//! Safe reading and writing of weight files: safetensors and PyTorch archives from bytes that anyone may have made.
+//! Safe reading and writing of weight files: safetensors, PyTorch archives and GGUF from bytes that anyone may have
+//! made.
 //!
 //! What it is not: a model, a tensor library, or a downloader. Bytes come in, `f32` values with names and
 //! shapes go out, and every way in which bytes can be wrong is a [`WeightsError`]. Nothing here panics on
 //! outside bytes, does I/O, or allocates more than a file's own size asks for.
 
+mod base;
 mod dtype;
 mod error;
 mod file;
 mod foreign;
+mod gguf;
 mod header;
 pub mod json;
 pub mod quant;
@@ -18,10 +21,12 @@ mod tensors;
 mod torch;
 mod write;
 
+pub use base::{BaseForm, BaseWeights};
 pub use dtype::Dtype;
 pub use error::{WeightsError, shown};
 pub use file::WeightFile;
 pub use foreign::ForeignFormat;
+pub use gguf::{GgufError, GgufTensors};
 pub use safetensors::{Limits, SafeTensors};
 pub use shards::ShardIndex;
 pub use stream::{SafeTensorsHeader, StreamedTensor, TensorStream};

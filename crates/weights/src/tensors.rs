@@ -23,6 +23,20 @@ pub trait Tensors {
     fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError>;
 }
 
+impl<T: Tensors + ?Sized> Tensors for &T {
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        (**self).names()
+    }
+
+    fn shape(&self, name: &str) -> Result<&[usize], WeightsError> {
+        (**self).shape(name)
+    }
+
+    fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        (**self).f32(name)
+    }
+}
+
 /// The readers of whole files have the methods already.
 macro_rules! in_memory {
     ($($reader:ident),*) => {$(

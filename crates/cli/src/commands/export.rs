@@ -16,7 +16,7 @@ use crate::files::{JSON_BYTES, WEIGHTS_BYTES, make_folder, same_folder, write};
 use crate::hub::Place;
 use crate::modules;
 use crate::output::{print, print_json, say};
-use crate::weights::{SAFETENSORS, with_weights};
+use crate::weights::with_weights;
 
 /// Files of a base that a merged one carries on as they are, where they exist.
 const CARRIED: [&str; 5] = [
@@ -125,8 +125,8 @@ pub(crate) fn write_adapter(folder: &Path, files: &Export) -> Result<(), CliErro
 
 /// Writes the base with the module added to it, in f32. Returns the bytes of its weight file.
 fn merge_into(base: &Base, module: &Module, out: &Path) -> Result<usize, CliError> {
-    let weights = if base.place.has(SAFETENSORS) {
-        base.place.read(BASE, SAFETENSORS, WEIGHTS_BYTES)?
+    let weights = if base.place.has("model.safetensors") {
+        base.place.read(BASE, "model.safetensors", WEIGHTS_BYTES)?
     } else {
         with_weights(&base.place, |tensors, _| in_one_file(tensors))?
     };

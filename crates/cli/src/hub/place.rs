@@ -128,6 +128,20 @@ impl Place {
         }
     }
 
+    /// The names of its files, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Self::Folder(folder) => {
+                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+                // A name that is not Unicode is none that anybody looks for.
+                let mut names: Vec<String> = entries.flat_map(|entry| entry.file_name().into_string()).collect();
+                names.sort();
+                names
+            }
+            Self::Kept(held) => held.kept.files.iter().map(|file| file.path.clone()).collect(),
+        }
+    }
+
     /// Where one of its files is, and what its hash must be, where that is known.
     ///
     /// # Errors

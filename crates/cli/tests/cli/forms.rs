@@ -1,4 +1,7 @@
-//! A base in each form that the hub has it in: one safetensors file, several with an index, a PyTorch archive.
+//! A base in each form that it comes in: one safetensors file, several with an index, a PyTorch archive, GGUF.
+
+#[path = "../../../../tests/hostile/gguf.rs"]
+mod gguf;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +29,37 @@ fn pickled() -> Vec<u8> {
     crate::torch::archive_of(&tensors)
 }
 
+/// llama.cpp's name for a tensor, by the table of its own converter.
+fn llama_cpp(name: &str) -> String {
+    let name = match name {
+        "shared.weight" => return "token_embd.weight".to_owned(),
+        "lm_head.weight" => return "output.weight".to_owned(),
+        other => other.replace("encoder.", "enc.").replace("decoder.", "dec."),
+    };
+    let feed_forward = if name.starts_with("enc.") { "layer.1" } else { "layer.2" };
+    [
+        ("final_layer_norm", "output_norm"),
+        ("layer.0.layer_norm", "attn_norm"),
+        ("layer.0.SelfAttention.relative_attention_bias", "attn_rel_b"),
+        ("layer.0.SelfAttention.", "attn_"),
+        ("layer.1.EncDecAttention.", "cross_attn_"),
+        (&format!("{feed_forward}.layer_norm"), "ffn_norm"),
+        (&format!("{feed_forward}.DenseReluDense.wi_0"), "ffn_gate"),
+        (&format!("{feed_forward}.DenseReluDense.wi_1"), "ffn_up"),
+        (&format!("{feed_forward}.DenseReluDense.wi"), "ffn_up"),
+        (&format!("{feed_forward}.DenseReluDense.wo"), "ffn_down"),
+        ("layer.1.layer_norm", "cross_attn_norm"),
+        ("block.", "blk."),
+    ]
+    .into_iter()
+    .fold(name, |name, (theirs, own)| name.replace(theirs, own))
+}
+
+fn gguf_file(name: impl Fn(&str) -> String) -> Vec<u8> {
+    let tensors = tiny_tensors().into_iter().map(|(own, shape, data)| gguf::Tensor::f32(&name(&own), &shape, &data));
+    gguf::Gguf::new(tensors.collect()).bytes()
+}
+
 /// Writes the weights in three files with an index, which is returned.
 fn write_shards(folder: &Folder, base: &str) -> Value {
     let mut map = BTreeMap::new();
@@ -48,6 +82,11 @@ fn every_form_of_a_base_is_the_same_base() {
     write_shards(&folder, "parts");
     let torch = bare(&folder, "torch");
     folder.write("torch/pytorch_model.bin", pickled());
+    let candle = bare(&folder, "candle");
+    folder.write("candle/flan-t5-tiny.gguf", gguf_file(str::to_owned));
+    let llama = bare(&folder, "llama");
+    folder.write("llama/model.gguf", gguf_file(llama_cpp));
+    folder.write("llama/other.gguf", "not looked at");
     let module = write_adapter(&folder, "module", &Adapter::valid());
     let shots = write_rows(&folder, "shots.jsonl", &[("red", "yes"), ("blue", "no")]);
     let more = ["--module", &module, "--weights=0.7", "--shots", &shots, "--json"];
@@ -70,7 +109,12 @@ fn every_form_of_a_base_is_the_same_base() {
     };
     let (expected, weights) = (score(&whole), merged(&whole, "merged-whole"));
     let mut hashes = Vec::new();
-    for (base, name) in [(&parts, "merged-parts"), (&torch, "merged-torch")] {
+    for (base, name) in [
+        (&parts, "merged-parts"),
+        (&torch, "merged-torch"),
+        (&candle, "merged-candle"),
+        (&llama, "merged-llama"),
+    ] {
         assert_eq!(score(base), expected, "{name}");
         assert!(merged(base, name) == weights, "{name}");
         hashes.push(run_json(&["inspect", base, "--json"])["sha256"].clone());
