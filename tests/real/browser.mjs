@@ -6,9 +6,11 @@
  *
  * Prints one JSON line for each step. Needs `pkg/` (`cargo xtask build`) and the packages of tests/browser.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { start } from '../cdn/cdn.mjs';
-import { ROOT, launch, open } from '../browser/lib/browser.mjs';
+import { ROOT, launchOnDisk } from '../browser/lib/browser.mjs';
 import { serve } from '../browser/lib/server.mjs';
 
 const [folder, base] = process.argv.slice(2);
@@ -24,35 +26,32 @@ const LOADS = [
 const manifest = JSON.stringify({ version: 1, bases: [{ id: base, repository: base, files: FILES.map((path) => ({ path })) }] });
 const cdn = await start({ root: folder });
 const server = await serve({ '/pkg/': join(ROOT, 'pkg'), '/pages/': join(ROOT, 'tests/browser/pages') });
-const browser = await launch();
+const profile = mkdtempSync(join(tmpdir(), 'lorahub-profile-'));
+const browser = await launchOnDisk(profile);
 const say = (step) => console.log(JSON.stringify(step));
 const round = (value) => Math.round(value * 10) / 10;
 
-/** A page of its own for each step: what one left in the heap is not the other's. */
-async function visit() {
-  const { page, context } = await open(browser);
-  return async (path = 'hub.worker.mjs') => {
-    await page.goto(`${server.origin}/pages/worker.html?script=${path}`);
-    const ask = (message) => page.evaluate((m) => globalThis.ask(m), message);
-    await ask({ method: 'open', address: cdn.origin, manifest });
-    return { ask, context };
-  };
+const page = await browser.newPage();
+const ask = (message) => page.evaluate((m) => globalThis.ask(m), message);
+
+/** A fresh page for each step: what one left in the heap is not the other's. */
+async function arrive() {
+  await page.goto(`${server.origin}/pages/worker.html?script=hub.worker.mjs`);
+  await ask({ method: 'open', address: cdn.origin, manifest });
 }
 
 try {
-  // One context, whose storage all steps share.
-  const arrive = await visit();
-  let { ask } = await arrive();
+  await arrive();
   const began = performance.now();
   await ask({ method: 'download', names: [base] });
   const seconds = (performance.now() - began) / 1000;
   const bytes = cdn.log.reduce((sum, entry) => sum + entry.sent, 0);
   say({ step: 'download', seconds: round(seconds), megabytes: Math.round(bytes / 1e6), megabytesPerSecond: round(bytes / 1e6 / seconds) });
   cdn.log.length = 0;
-  ({ ask } = await arrive());
+  await arrive();
   say({ step: 'storage', ...(await ask({ method: 'readRate', name: base })) });
   for (const [device, dtype] of LOADS) {
-    ({ ask } = await arrive());
+    await arrive();
     const found = await ask({ method: 'load', base, device, dtype }).catch((error) => ({ refused: error.message.split('\n')[0] }));
     say({ step: 'load', device, dtype, ...found });
   }
@@ -61,4 +60,5 @@ try {
   await browser.close();
   await server.close();
   await cdn.close();
+  rmSync(profile, { recursive: true });
 }

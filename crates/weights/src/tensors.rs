@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::safetensors::{check_finite, decode};
 use crate::{Limits, SafeTensors, SafeTensorsHeader, ShardIndex, TorchArchive, WeightFile, WeightsError};
 
 /// Named tensors, each read when it is asked for.
@@ -117,10 +118,31 @@ impl<R: ReadAt> Tensors for FileTensors<R> {
     }
 
     fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
-        let bytes = self.file.read_at(self.header.range(name)?)?;
-        self.header.f32(name, &bytes)
+        let (range, dtype) = (self.header.range(name)?, self.header.dtype(name)?);
+        let count = self.header.shape(name)?.iter().product();
+        let mut values = Vec::with_capacity(count);
+        // In pieces, so that the file's bytes never stand beside the values.
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + PIECE_BYTES);
+            let bytes = self.file.read_at(at..end)?;
+            if bytes.len() as u64 != end - at {
+                return Err(WeightsError::TensorBytes {
+                    name: name.to_owned(),
+                    expected: range.end - range.start,
+                    found: at - range.start + bytes.len() as u64,
+                });
+            }
+            decode(&bytes, dtype, &mut values);
+            at = end;
+        }
+        check_finite(name, &values)?;
+        Ok(values)
     }
 }
+
+/// Bytes of a file that are read at once; a multiple of every format's size.
+const PIECE_BYTES: u64 = 4 << 20;
 
 /// A model in several safetensors files.
 #[derive(Clone, Debug)]

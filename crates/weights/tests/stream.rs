@@ -337,3 +337,17 @@ fn shards_are_one_model() {
     assert!(matches!(open(&["b"]), Err(WeightsError::ShardLacks { .. })));
     assert!(matches!(open(&["b", "c", "d"]), Err(WeightsError::ShardExtra { .. })));
 }
+
+#[test]
+fn a_tensor_larger_than_a_piece_is_read_whole() {
+    let values: Vec<f32> = (0..(5 << 20) / 4 + 1).map(|i| i as f32).collect();
+    let tensor = TensorOut {
+        name: "t".to_owned(),
+        shape: vec![values.len()],
+        data: &values,
+        dtype: Dtype::F32,
+    };
+    let bytes = write_safetensors(&[tensor], &BTreeMap::new()).expect("valid");
+    let file = FileTensors::open(Ranges::of(bytes), &Limits::BASE).expect("valid");
+    assert_eq!(file.f32("t"), Ok(values));
+}

@@ -49,12 +49,19 @@ const FLAGS = [
   `--disable-features=${WITHOUT.join(',')}`,
 ];
 
-/** @param {import('playwright-core').LaunchOptions & { flags?: string[] }} [options] `flags` come on top of ours */
-export function launch({ flags = [], ...options } = {}) {
+function how(flags) {
   const named = process.env.LORAHUB_CHROMIUM;
   const executablePath = named ?? ['/usr/bin/chromium', '/usr/bin/google-chrome'].find(existsSync);
-  return chromium.launch({ ...(executablePath ? { executablePath } : {}), args: [...FLAGS, ...flags], ...options });
+  return { ...(executablePath ? { executablePath } : {}), args: [...FLAGS, ...flags] };
 }
+
+/** @param {import('playwright-core').LaunchOptions & { flags?: string[] }} [options] `flags` come on top of ours */
+export function launch({ flags = [], ...options } = {}) {
+  return chromium.launch({ ...how(flags), ...options });
+}
+
+/** A browser that keeps its storage on disk, in this folder; the others keep it in memory, which has little room. */
+export const launchOnDisk = (folder) => chromium.launchPersistentContext(folder, how([]));
 
 /**
  * A fresh page whose console errors, exceptions and crashes are collected.

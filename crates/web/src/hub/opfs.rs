@@ -225,12 +225,8 @@ fn write_at(handle: &FileSystemSyncAccessHandle, offset: u64, bytes: &[u8]) -> R
     if written == bytes.len() as f64 {
         return Ok(());
     }
-    // As the specification has it where the quota is used up, which one browser reports in this way.
-    Err(js_sys::Error::new(&format!(
-        "{written} of {} bytes were written; the storage is full",
-        bytes.len()
-    ))
-    .into())
+    // One browser tells in this way that there is no room, with fewer bytes or with a number of its own.
+    Err(js_sys::Error::new("not all bytes were written; the storage is full").into())
 }
 
 async fn remove(parent: &FileSystemDirectoryHandle, name: &str) -> Result<(), JsValue> {
