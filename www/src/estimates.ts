@@ -2,7 +2,7 @@
 import type { AdaptSettings, Estimate, Shot } from './engine/protocol.ts';
 
 /** Where one evaluation takes longer than this, in seconds, it is not measured again at every change. */
-const SLOW = 1;
+const SLOW = 0.5;
 const REST_MS = 250;
 
 /** What is to be estimated now, and the means; absent while there is none. */
@@ -22,6 +22,8 @@ export class Estimates {
   #ticket = 0;
   /** One was due in mid-search. */
   #owed = false;
+  /** One is being measured; what changes meanwhile is measured after it. */
+  #measuring = false;
 
   constructor(subject: () => Subject, busy: () => boolean, changed: () => void) {
     this.#subject = subject;
@@ -50,7 +52,8 @@ export class Estimates {
       this.#owed = true;
       return;
     }
-    this.#owed = false;
+    this.#owed = this.#measuring;
+    if (this.#measuring) return;
     const ticket = ++this.#ticket;
     const { shots, settings, measure } = this.#subject();
     const last = this.current;
@@ -59,10 +62,14 @@ export class Estimates {
       if (last && last.secondsPerEvaluation > SLOW) {
         estimate = { ...last, seconds: last.secondsPerEvaluation * settings.budget };
       } else {
+        this.#measuring = true;
         try {
           estimate = await measure({ shots }, settings);
         } catch {
           // The same fault is reported, with its remedy, when Adapt is pressed.
+        } finally {
+          this.#measuring = false;
+          this.settle();
         }
       }
     }
