@@ -335,10 +335,12 @@ impl Composer {
         const MOST_PASSES: usize = 5;
         /// Seconds after which two passes have said enough.
         const ENOUGH: f64 = 0.4;
-        /// Seconds for one candidate beyond which it alone is timed: all of them would take a large model minutes.
-        const SLOW: f64 = 0.5;
-        /// Seconds after which one candidate is not timed again.
-        const VERY_SLOW: f64 = 5.0;
+        /// Seconds for one candidate beyond which only a few are timed: all of them would take a large model minutes.
+        const SLOW: f64 = 0.25;
+        const FEW: usize = 3;
+        /// The one is timed so often, and not again after so many seconds.
+        const MOST_TRIES: usize = 4;
+        const LONG: f64 = 2.0;
         let engine = self.engine_with(rule, &shots)?;
         let modules = engine.modules();
         let candidate = |index: usize| Candidate {
@@ -349,22 +351,30 @@ impl Composer {
         let time = async |candidates: &[Candidate]| -> Result<f64, ComposerError> {
             let began = seconds();
             engine.evaluate(candidates).await?;
-            Ok((seconds() - began) / candidates.len() as f64)
+            Ok(seconds() - began)
         };
         let start = seconds();
-        let mut seconds_per_evaluation = time(&candidates[..1]).await?;
-        if seconds_per_evaluation > SLOW && seconds_per_evaluation < VERY_SLOW {
-            seconds_per_evaluation = seconds_per_evaluation.min(time(&candidates[..1]).await?);
+        let mut one = f64::INFINITY;
+        for _ in 0..MOST_TRIES {
+            one = one.min(time(&candidates[..1]).await?);
+            if one <= SLOW || seconds() - start > LONG {
+                break;
+            }
         }
-        if seconds_per_evaluation <= SLOW {
-            seconds_per_evaluation = f64::INFINITY;
+        let seconds_per_evaluation = if one > SLOW {
+            // Reading the weights is shared by all candidates of a pass: what one more costs, and that part.
+            let more = ((time(&candidates[..FEW]).await? - one) / (FEW - 1) as f64).clamp(0.0, one);
+            more + (one - more) / CANDIDATES as f64
+        } else {
+            let mut quickest = f64::INFINITY;
             for pass in 1..=MOST_PASSES {
-                seconds_per_evaluation = seconds_per_evaluation.min(time(&candidates).await?);
+                quickest = quickest.min(time(&candidates).await?);
                 if pass > 1 && seconds() - start > ENOUGH {
                     break;
                 }
             }
-        }
+            quickest / CANDIDATES as f64
+        };
         let activations = engine.cost().map_or(0, |cost| cost.bytes) as f64;
         Ok(Estimate {
             seconds: seconds_per_evaluation * budget as f64,
