@@ -51,7 +51,9 @@ impl Distance {
             let range = at..at + positions * vocab;
             at = range.end;
             let (found, reference) = (&found.logits[range.clone()], &reference.logits[range]);
-            let largest = reference.iter().fold(0f64, |most, value| most.max(f64::from(value.abs())));
+            let largest = reference
+                .iter()
+                .fold(0f64, |most, value| most.max(f64::from(value.abs())));
             for (found, reference) in found.iter().zip(reference) {
                 let error = (f64::from(*found) - f64::from(*reference)).abs() / largest;
                 self.most = self.most.max(error);
@@ -123,7 +125,12 @@ impl Family {
             let path = folder.join(text(&module, "path")?);
             let config = std::fs::read(path.join("adapter_config.json"))?;
             let weights = std::fs::read(path.join("adapter_model.safetensors"))?;
-            modules.push(Module::from_peft(text(&module, "name")?, &config, &weights, Some(&spec))?);
+            modules.push(Module::from_peft(
+                text(&module, "name")?,
+                &config,
+                &weights,
+                Some(&spec),
+            )?);
         }
         let mut tasks = Vec::new();
         for task in listed("tasks") {
@@ -148,9 +155,8 @@ impl Family {
         let file = SafeTensors::parse(&bytes, &Limits::BASE)?;
         let backend = cpu(form);
         let device = backend.clone();
-        let mut source = |name: &str, shape: &[usize]| -> Result<_, T5Error> {
-            Ok(device.weight(shape, file.f32(name)?)?)
-        };
+        let mut source =
+            |name: &str, shape: &[usize]| -> Result<_, T5Error> { Ok(device.weight(shape, file.f32(name)?)?) };
         Ok(T5::load(backend, self.config.clone(), &mut source)?)
     }
 

@@ -88,11 +88,7 @@ impl BaseForm {
     ///
     /// # Errors
     /// [`WeightsError::Read`] if `files` lacks one, [`WeightsError::WholeFile`], and what the form's reader says.
-    pub fn open<R: ReadAt>(
-        self,
-        mut files: BTreeMap<String, R>,
-        whole: u64,
-    ) -> Result<BaseWeights<R>, WeightsError> {
+    pub fn open<R: ReadAt>(self, mut files: BTreeMap<String, R>, whole: u64) -> Result<BaseWeights<R>, WeightsError> {
         let mut take = |name: &str| {
             files.remove(name).ok_or_else(|| WeightsError::Read {
                 reason: format!("`{}` is not there", shown(name)),
@@ -151,7 +147,9 @@ mod tests {
     use super::*;
 
     fn find(names: &[&str]) -> Result<BaseForm, WeightsError> {
-        BaseForm::find(names, |_| Ok(br#"{"weight_map":{"b":"2.safetensors","a":"1.safetensors"}}"#.to_vec()))
+        BaseForm::find(names, |_| {
+            Ok(br#"{"weight_map":{"b":"2.safetensors","a":"1.safetensors"}}"#.to_vec())
+        })
     }
 
     #[test]
@@ -160,7 +158,10 @@ mod tests {
         assert_eq!(find(&[]), Ok(BaseForm::SafeTensors));
         assert_eq!(find(&[TORCH, INDEX, SAFETENSORS, GGUF]), Ok(BaseForm::SafeTensors));
         assert_eq!(find(&[TORCH, "a.gguf", "b.gguf"]), Ok(BaseForm::Torch));
-        assert_eq!(find(&["config.json", "flan-t5-small-q8_0.gguf"]), gguf("flan-t5-small-q8_0.gguf"));
+        assert_eq!(
+            find(&["config.json", "flan-t5-small-q8_0.gguf"]),
+            gguf("flan-t5-small-q8_0.gguf")
+        );
         assert_eq!(find(&["a.gguf", GGUF]), gguf(GGUF));
         let error = find(&["a.gguf", "b.gguf"]).unwrap_err();
         assert_eq!(error.code(), "weights-several-gguf");

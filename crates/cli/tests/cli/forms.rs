@@ -56,7 +56,9 @@ fn llama_cpp(name: &str) -> String {
 }
 
 fn gguf_file(name: impl Fn(&str) -> String) -> Vec<u8> {
-    let tensors = tiny_tensors().into_iter().map(|(own, shape, data)| gguf::Tensor::f32(&name(&own), &shape, &data));
+    let tensors = tiny_tensors()
+        .into_iter()
+        .map(|(own, shape, data)| gguf::Tensor::f32(&name(&own), &shape, &data));
     gguf::Gguf::new(tensors.collect()).bytes()
 }
 
