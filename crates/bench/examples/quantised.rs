@@ -238,10 +238,9 @@ fn main() -> Outcome<()> {
     let (inputs, targets) = RANDOM_TOKENS;
     write!(
         page,
-        "\nBundled base: all {rows} held-out rows of its {} tasks; with its modules: all {} of them at equal weight under \
-         `exact`.\nRandom weights: {RANDOM_ROWS} rows of {inputs} random input and {targets} random target tokens, weights \
-         as T5 draws them before\ntraining, from a seed. Such a model prefers no token by much, which is hard on the last \
-         column.\n",
+        "\nBundled base, whose file is f16: all {rows} held-out rows of its {} tasks; with its modules: all {} of them at \
+         equal weight\nunder `exact`. Random weights: {RANDOM_ROWS} rows of {inputs} random input and {targets} random \
+         target tokens, weights drawn from a\nseed with the deviations that T5 starts its training with.\n",
         family.tasks.len(),
         family.modules.len(),
     )?;
