@@ -104,13 +104,16 @@ fn text<'a>(value: &'a Value, key: &str) -> Outcome<&'a str> {
     value[key].as_str().ok_or_else(|| format!("no text `{key}`").into())
 }
 
+/// Token ids of several texts.
+type Sequences = Vec<Vec<u32>>;
+
 /// The bundled base, and what of its family the rows need.
 struct Family {
     folder: PathBuf,
     config: Config,
     modules: Vec<Module>,
     /// Inputs and targets by task.
-    tasks: Vec<(Vec<Vec<u32>>, Vec<Vec<u32>>)>,
+    tasks: Vec<(Sequences, Sequences)>,
 }
 
 impl Family {
@@ -170,7 +173,7 @@ impl Family {
         } else {
             Adapter::none(1)
         };
-        let of_task = |(inputs, targets): &(Vec<_>, Vec<_>)| scores(&t5, &adapter, inputs, targets);
+        let of_task = |(inputs, targets): &(Sequences, Sequences)| scores(&t5, &adapter, inputs, targets);
         self.tasks.iter().map(of_task).collect()
     }
 }
