@@ -104,13 +104,16 @@ fn text<'a>(value: &'a Value, key: &str) -> Outcome<&'a str> {
     value[key].as_str().ok_or_else(|| format!("no text `{key}`").into())
 }
 
+/// Token ids of several texts.
+type Sequences = Vec<Vec<u32>>;
+
 /// The bundled base, and what of its family the rows need.
 struct Family {
     folder: PathBuf,
     config: Config,
     modules: Vec<Module>,
     /// Inputs and targets by task.
-    tasks: Vec<(Vec<Vec<u32>>, Vec<Vec<u32>>)>,
+    tasks: Vec<(Sequences, Sequences)>,
 }
 
 impl Family {
@@ -170,7 +173,7 @@ impl Family {
         } else {
             Adapter::none(1)
         };
-        let of_task = |(inputs, targets): &(Vec<_>, Vec<_>)| scores(&t5, &adapter, inputs, targets);
+        let of_task = |(inputs, targets): &(Sequences, Sequences)| scores(&t5, &adapter, inputs, targets);
         self.tasks.iter().map(of_task).collect()
     }
 }
@@ -238,10 +241,9 @@ fn main() -> Outcome<()> {
     let (inputs, targets) = RANDOM_TOKENS;
     write!(
         page,
-        "\nBundled base: all {rows} held-out rows of its {} tasks; with its modules: all {} of them at equal weight under \
-         `exact`.\nRandom weights: {RANDOM_ROWS} rows of {inputs} random input and {targets} random target tokens, weights \
-         as T5 draws them before\ntraining, from a seed. Such a model prefers no token by much, which is hard on the last \
-         column.\n",
+        "\nBundled base, whose file is f16: all {rows} held-out rows of its {} tasks; with its modules: all {} of them at \
+         equal weight\nunder `exact`. Random weights: {RANDOM_ROWS} rows of {inputs} random input and {targets} random \
+         target tokens, weights drawn from a\nseed with the deviations that T5 starts its training with.\n",
         family.tasks.len(),
         family.modules.len(),
     )?;

@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn several_files_have_one_name() {
         let (one, other) = ("ab".to_owned(), "cd".to_owned());
-        assert_eq!(BaseForm::sha256(&[one.clone()]), "ab");
+        assert_eq!(BaseForm::sha256(std::slice::from_ref(&one)), "ab");
         assert_eq!(BaseForm::sha256(&[one, other]), sha256_hex(b"ab\ncd\n"));
     }
 }

@@ -167,10 +167,10 @@ fn read_metadata<R: ReadAt>(cursor: &mut Cursor<'_, R>, keys: u64) -> Result<u64
     for index in 0..keys {
         let key = cursor.text("metadata key", index, KEY_BYTES)?;
         let kind = cursor.u32()?;
-        let wanted = match key.as_str() {
-            "general.alignment" | "general.architecture" | "split.count" => true,
-            _ => false,
-        };
+        let wanted = matches!(
+            key.as_str(),
+            "general.alignment" | "general.architecture" | "split.count"
+        );
         let value = read_value(cursor, &key, index, kind, wanted)?;
         let found = || match &value {
             Value::Whole(value) => value.to_string(),
