@@ -70,7 +70,7 @@ impl Device {
     ) -> Result<Composer, JsValue> {
         let files = BaseBlobs::new(&files)?;
         let weights = files.weights()?;
-        let tensors = weights.tensors().map_err(T5Error::from)?;
+        let tensors = weights.tensors().map_err(T5Error::from).map_err(Failure::from)?;
         let sha256 = match sha256 {
             Some(sha256) => sha256,
             None => files.weights_sha256()?,

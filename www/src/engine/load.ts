@@ -6,6 +6,7 @@
 import { type Composer, Device, Hub, sha256 } from '../../../pkg/lorahub_web.js';
 import { EngineError } from './error.ts';
 import { readFamily } from './family.ts';
+import { weightBytes } from '../models/local.ts';
 import type { Kept } from './library.ts';
 import type { DeviceWish, FamilyInfo, LoadProgress, ModelWish, ModuleInfo, Rule, TaskInfo } from './protocol.ts';
 
@@ -191,7 +192,7 @@ async function fromBlobs(
   if (!file) throw new EngineError('base_files', 'the base has no file `config.json`; give config.json, tokenizer.json and model.safetensors together');
   const config = await bytesOf(file);
   onConfig(config);
-  const bytes = Object.entries(files).reduce((sum, [name, blob]) => sum + (name.endsWith('.safetensors') ? blob.size : 0), 0);
+  const bytes = weightBytes(files);
   const about = { name: id, license: '', ofModules: undefined, card: '', tasks: [], rule: undefined };
   return { ...about, baseId: id, bytes, config, modules: [], load: (device) => device.loadFiles(id, files, sha256) };
 }

@@ -29,10 +29,18 @@ describe('recognise', () => {
   it.each([
     [['base/config.json', 'base/model.safetensors'], ['tokenizer.json']],
     [['base/tokenizer.json'], ['config.json', 'model.safetensors']],
-    [['base/config.json', 'base/tokenizer.json', 'base/pytorch_model.bin'], ['model.safetensors (pytorch_model.bin is not read)']],
+    [['base/config.json', 'base/tokenizer.json', 'base/pytorch_model-00001-of-00002.bin'], ['model.safetensors']],
+    [['base/config.json', 'base/pytorch_model.bin'], ['tokenizer.json']],
     [['base/config.json', 'base/tokenizer.json', 'base/model-00001-of-00002.safetensors'], ['model.safetensors.index.json']],
   ])('says what is missing of %j', async (paths, missing) => {
     expect((await recognise(files(...paths))).bases).toMatchObject([{ missing }]);
+  });
+
+  it.each(['pytorch_model.bin', 'flan-t5-small-q8_0.gguf'])('takes %s for weights too', async (weights) => {
+    const { bases, others } = await recognise(files('base/config.json', 'base/tokenizer.json', `base/${weights}`));
+    expect(bases).toMatchObject([{ missing: [], bytes: `base/${weights}`.length }]);
+    expect(Object.keys(bases[0]?.files ?? {})).toContain(weights);
+    expect(others).toEqual([]);
   });
 
   it('asks for every part that an index names', async () => {

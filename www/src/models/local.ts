@@ -40,10 +40,14 @@ export interface Recognised {
 
 const INDEX = 'model.safetensors.index.json';
 const SHARD = /^model-\d+-of-\d+\.safetensors$/;
-const BASE = ['config.json', 'tokenizer.json', 'model.safetensors', INDEX];
+const GGUF = /\.gguf$/;
+const BIN = 'pytorch_model.bin';
+const BASE = ['config.json', 'tokenizer.json', 'model.safetensors', INDEX, BIN];
+const ofBase = (name: string): boolean => BASE.includes(name) || SHARD.test(name) || GGUF.test(name);
+const isWeights = (name: string): boolean => ofBase(name) && !name.endsWith('.json');
 const MODULE = ['adapter_config.json', 'adapter_model.safetensors', 'adapter_model.bin'];
 /** What commonly lies beside a base's or a module's files and is not needed. */
-const BESIDE = /^(README\.md|\.git.*|.*tokenizer.*|special_tokens_map\.json|added_tokens\.json|spiece\.model|generation_config\.json|pytorch_model.*|.*\.msgpack|tf_model\.h5|training_args\.bin|optimizer\.pt|LICENSE.*)$/i;
+const BESIDE = /^(README\.md|\.git.*|.*tokenizer.*|special_tokens_map\.json|added_tokens\.json|spiece\.model|generation_config\.json|pytorch_model-.*|.*\.msgpack|tf_model\.h5|training_args\.bin|optimizer\.pt|LICENSE.*)$/i;
 
 export async function recognise(given: LocalFile[]): Promise<Recognised> {
   const folders = new Map<string, Map<string, Blob>>();
@@ -56,13 +60,13 @@ export async function recognise(given: LocalFile[]): Promise<Recognised> {
   const found: Recognised = { bases: [], modules: [], others: [] };
   for (const [folder, files] of folders) {
     const isModule = MODULE.some((name) => files.has(name));
-    const isBase = [...files.keys()].some((name) => BASE.includes(name) || SHARD.test(name));
+    const isBase = [...files.keys()].some(ofBase);
     if (isModule) found.modules.push(moduleOf(folder, files));
     // A module saved beside a tokenizer or a configuration is no base for that.
-    const weights = [...files.keys()].some((name) => name === INDEX || name === 'model.safetensors' || SHARD.test(name));
+    const weights = [...files.keys()].some((name) => name === INDEX || isWeights(name));
     if (isBase && (!isModule || weights)) found.bases.push(await baseOf(folder, files));
     for (const name of files.keys()) {
-      const used = (isModule && MODULE.includes(name)) || (isBase && (BASE.includes(name) || SHARD.test(name)));
+      const used = (isModule && MODULE.includes(name)) || (isBase && ofBase(name));
       if (!used && !((isModule || isBase) && BESIDE.test(name))) found.others.push(folder === '' ? name : `${folder}/${name}`);
     }
   }
@@ -89,10 +93,17 @@ async function baseOf(folder: string, files: Map<string, Blob>): Promise<LocalBa
   const index = files.get(INDEX);
   if (index) missing.push(...(await shardsOf(index)).filter((name) => !files.has(name)));
   else if ([...files.keys()].some((name) => SHARD.test(name))) missing.push(INDEX);
-  else if (!files.has('model.safetensors')) missing.push(files.has('pytorch_model.bin') ? 'model.safetensors (pytorch_model.bin is not read)' : 'model.safetensors');
-  const own = [...files].filter(([name]) => BASE.includes(name) || SHARD.test(name) || (index && name.endsWith('.safetensors')));
-  const bytes = own.reduce((sum, [name, file]) => sum + (name.endsWith('.safetensors') ? file.size : 0), 0);
+  else if (![...files.keys()].some(isWeights)) missing.push('model.safetensors');
+  const own = [...files].filter(([name]) => ofBase(name) || (index && name.endsWith('.safetensors')));
+  const bytes = weightBytes(Object.fromEntries(own));
   return { folder, name: lastOf(folder, 'base'), files: Object.fromEntries(own), bytes, missing };
+}
+
+/** Bytes of a base's weights: of the form that is read where there are several. */
+export function weightBytes(files: Record<string, Blob>): number {
+  const sum = (form: (name: string) => boolean): number =>
+    Object.entries(files).reduce((bytes, [name, file]) => bytes + (form(name) ? file.size : 0), 0);
+  return sum((name) => name.endsWith('.safetensors')) || sum((name) => GGUF.test(name)) || sum((name) => name === BIN);
 }
 
 /** The files that an index names; the index itself, in words, where it cannot be read. */

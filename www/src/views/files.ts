@@ -43,8 +43,8 @@ export function filesPart(j: Journey, m: Models, act: FileActions): TemplateResu
         next visit.
       </p>
       <p class="hint">
-        A base is <code>config.json</code>, <code>tokenizer.json</code> and <code>model.safetensors</code>, or its parts
-        with their index. A module is <code>adapter_config.json</code> with <code>adapter_model.safetensors</code> or
+        A base is <code>config.json</code>, <code>tokenizer.json</code> and <code>model.safetensors</code>, its parts with
+        their index, a <code>.gguf</code> file, or <code>pytorch_model.bin</code>. A module is <code>adapter_config.json</code> with <code>adapter_model.safetensors</code> or
         <code>adapter_model.bin</code>. Modules alone join the model that is open.
       </p>
     </div>
