@@ -111,9 +111,10 @@ test('a base and a module are downloaded, kept, and compute what their bytes do'
   const again = await ask({ method: 'download', names: [BASE, moduleName] });
   assert.ok(again.every(({ state }) => state === 'kept'), JSON.stringify(again));
   assert.deepEqual(cdn.log, []);
-  const { kept: found, whole } = await ask({ method: 'logits', base: BASE, module: moduleName, input: [5, 9, 20, 1], target: [7, 3, 1] });
+  const { kept: found, whole, converted } = await ask({ method: 'logits', base: BASE, module: moduleName, input: [5, 9, 20, 1], target: [7, 3, 1] });
   assert.ok(found.length > 100);
   assert.deepEqual(found, whole);
+  assert.deepEqual(converted, whole);
   visit.expectQuiet();
 });
 

@@ -68,7 +68,7 @@ impl From<BackendName> for DeviceChoice {
 #[derive(Debug, Args)]
 pub(crate) struct BaseArgs {
     /// Folder of the base model, as Hugging Face has it: config.json, tokenizer.json and the weights (model.safetensors,
-    /// in one file or several, or pytorch_model.bin); or the name of a downloaded one.
+    /// in one file or several, pytorch_model.bin, or a .gguf file); or the name of a downloaded one.
     #[arg(long, value_name = "DIR-or-NAME")]
     pub(crate) base: PathBuf,
     #[command(flatten)]

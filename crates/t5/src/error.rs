@@ -25,17 +25,17 @@ pub enum T5Error {
     #[error("tokenizer.json: {0}; use the tokenizer.json that belongs to this model")]
     Tokenizer(String),
     /// The weight file is malformed.
-    #[error("model.safetensors: {0}")]
+    #[error("the weights: {0}")]
     Weights(#[from] WeightsError),
     /// The weight file lacks a tensor.
-    #[error("model.safetensors: tensor `{name}` is missing; is this the weight file that belongs to config.json?")]
+    #[error("the weights: tensor `{name}` is missing; is this the weight file that belongs to config.json?")]
     MissingTensor {
         /// Hugging Face's name for it.
         name: String,
     },
     /// The weight file holds a tensor that this model has no place for.
     #[error(
-        "model.safetensors: tensor `{name}` has no place in this model; is this the weight file that belongs to \
+        "the weights: tensor `{name}` has no place in this model; is this the weight file that belongs to \
          config.json?"
     )]
     UnexpectedTensor {
@@ -44,7 +44,7 @@ pub enum T5Error {
     },
     /// A tensor has another shape than `config.json` says.
     #[error(
-        "model.safetensors: tensor `{name}` is {found:?}, expected {expected:?}, as config.json says; use the weight file \
+        "the weights: tensor `{name}` is {found:?}, expected {expected:?}, as config.json says; use the weight file \
          and config.json of one model"
     )]
     TensorShape {

@@ -307,7 +307,7 @@ fn firefox_step() -> Result<(), Error> {
     node_tests(".firefox.mjs", browser::FIREFOX, &browser::firefox()?)
 }
 
-/// The files of `tests/browser` that end in this measure time, and run after the others, one by one.
+/// The files of `tests/browser` that end in this measure time or memory, and run after the others, one by one.
 const ALONE: &str = ".alone.test.mjs";
 
 /// Runs the files of `tests/browser` that end in `suffix`: two at a time, since most of them wait for a browser most of

@@ -1,6 +1,8 @@
 /** Downloads from a hub into the browser's storage, and loads from there. */
 import init, { Device, Hub } from '/pkg/lorahub_web.js';
 import { answer } from './answer.mjs';
+import { gguf } from './gguf.mjs';
+import { all } from './safetensors.mjs';
 
 /** Not awaited here: a worker that waits at its top level loses the messages that come meanwhile. */
 const started = init();
@@ -77,7 +79,7 @@ answer({
       backend: composer.backend,
     };
   },
-  /** Logits from a kept base with a kept module, and from the same files as bytes. */
+  /** Logits from a kept base with a kept module, from the same files as bytes, and from the same weights as GGUF. */
   logits: async ({ base, module, input, target }) => {
     const [files, adapter] = [await hub.files(base), await hub.files(module)];
     const bytes = async (blob) => new Uint8Array(await blob.arrayBuffer());
@@ -87,7 +89,10 @@ answer({
       return Array.from(await composer.logits(Uint32Array.from(input), Uint32Array.from(target), Float64Array.of(0.5), 'exact'));
     };
     const kept = await added(await device.loadFiles(base, files, 'f'.repeat(64)));
+    const tensors = all(await bytes(files['model.safetensors']));
+    const { 'model.safetensors': _, ...others } = files;
+    const converted = await added(await device.loadFiles(base, { ...others, 'some.gguf': gguf(tensors) }));
     const whole = ['config.json', 'tokenizer.json', 'model.safetensors'].map((name) => bytes(files[name]));
-    return { kept, whole: await added(await device.load(base, ...(await Promise.all(whole)))) };
+    return { kept, converted, whole: await added(await device.load(base, ...(await Promise.all(whole)))) };
   },
 });

@@ -200,7 +200,7 @@ fn bad_bases() -> Vec<BadBase> {
         ("a tokenizer of nothing", file("tokenizer.json", "{}"), "base_tokenizer", &["tokenizer.json"]),
         ("a tokenizer without end", file("tokenizer.json", no_end.to_string()), "base_tokenizer", &["</s>"]),
         ("a larger vocabulary", file("tokenizer.json", large.to_string()), "base_tokenizer", &["51 tokens", "11"]),
-        ("empty weights", file("model.safetensors", ""), "base_weights", &["model.safetensors"]),
+        ("empty weights", file("model.safetensors", ""), "base_weights", &["the weights"]),
         ("a pickle for weights", file("model.safetensors", b"PK\x03\x04\x00\x00\x08\x08\x00\x00"), "base_weights", &["PyTorch zip archive"]),
         ("weights cut short", Box::new(|folder| { let mut bytes = safetensors(&tiny_tensors()); bytes.pop(); folder.write("base/model.safetensors", bytes); }), "base_weights", &["download it again"]),
         ("a value that is not a number", Box::new(move |folder| nan(folder)), "base_weights", &["NaN"]),
