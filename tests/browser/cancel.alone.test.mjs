@@ -1,9 +1,9 @@
 /** A search that is cancelled, hangs or dies: the page answers at once, keeps the best, and can go on. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { BASE, DIST, downloaded, launch, open } from './lib/browser.mjs';
+import { test } from 'node:test';
+import { downloaded } from './lib/browser.mjs';
 import { attribute, evaluations, playwright, problemsShown, ready, text, until } from './lib/journey.mjs';
-import { serve } from './lib/server.mjs';
+import { finishedPage } from './lib/site.mjs';
 import { insideWorker } from './lib/worker.mjs';
 
 /** From the click to the page showing it. */
@@ -11,22 +11,13 @@ const SHOWN_MS = 200;
 /** From the click to another worker with everything in it, on a machine with other work. */
 const REPLACED_MS = 30_000;
 
-let server;
-let browser;
-before(async () => {
-  server = await serve({ [BASE]: DIST });
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const site = finishedPage();
 
 /** A page in mid-search, with code inside its worker. */
 async function searching(script = '') {
-  const opened = await open(browser);
+  const opened = await site.open();
   const { order } = await insideWorker(opened.page, script);
-  await opened.page.goto(server.origin + BASE);
+  await opened.page.goto(site.address);
   const driver = playwright(opened.page);
   await ready(driver);
   await opened.page.getByTestId('budget').fill('2000');

@@ -4,10 +4,10 @@
  * Chromium's adapter is SwiftShader, which proves that it is right and nothing about speed; so the searches are small.
  */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { BASE, DIST, downloaded, launch, open } from './lib/browser.mjs';
+import { test } from 'node:test';
+import { downloaded } from './lib/browser.mjs';
 import { adapt, deviceShown, evaluations, playwright, problemsShown, ready, text, until } from './lib/journey.mjs';
-import { serve } from './lib/server.mjs';
+import { finishedPage } from './lib/site.mjs';
 import { insideWorker } from './lib/worker.mjs';
 
 /** Relative to `max(1, |cpu|)`: as the golden tests allow the GPU. */
@@ -17,21 +17,12 @@ const SEARCH_MS = 300_000;
 /** A software GPU compiles every kernel before the model is there. */
 const MOVED_MS = 300_000;
 
-let server;
-let browser;
-before(async () => {
-  server = await serve({ [BASE]: DIST });
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const site = finishedPage();
 
 async function visit(script = '') {
-  const opened = await open(browser);
+  const opened = await site.open();
   const { order } = await insideWorker(opened.page, script);
-  await opened.page.goto(server.origin + BASE);
+  await opened.page.goto(site.address);
   const driver = playwright(opened.page);
   await ready(driver);
   return { ...opened, driver, order };
@@ -147,7 +138,7 @@ test('without a GPU the page says so, refuses the choice of one, and goes on', {
 });
 
 test('where storage is refused, the page works and remembers nothing', { timeout: 120_000 }, async () => {
-  const { context, page, expectQuiet } = await open(browser);
+  const { context, page, expectQuiet } = await site.open();
   await page.addInitScript(() => {
     Object.defineProperty(globalThis, 'localStorage', {
       get: () => {
@@ -155,7 +146,7 @@ test('where storage is refused, the page works and remembers nothing', { timeout
       },
     });
   });
-  await page.goto(server.origin + BASE);
+  await page.goto(site.address);
   const driver = playwright(page);
   await ready(driver);
   await choose({ page }, 'cpu');

@@ -1,28 +1,20 @@
 /** The whole job on the finished page, as a static host under a sub-path serves it. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { BASE, DIST, downloaded, kept, launch, open, screenshot } from './lib/browser.mjs';
+import { test } from 'node:test';
+import { BASE, DIST, downloaded, kept, screenshot } from './lib/browser.mjs';
 import { adapt, ask, attribute, deviceShown, evaluations, playwright, problemsShown, ready, state, text, until } from './lib/journey.mjs';
 import { serve } from './lib/server.mjs';
+import { finishedPage } from './lib/site.mjs';
 import { namesInZip } from './lib/zip.mjs';
 
 /** From pressing Adapt to the end of the search. */
 const SECONDS = 30;
 
-let server;
-let browser;
-before(async () => {
-  server = await serve({ [BASE]: DIST });
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const site = finishedPage();
 
 async function visit(options) {
-  const opened = await open(browser, options);
-  await opened.page.goto(server.origin + BASE);
+  const opened = await site.open(options);
+  await opened.page.goto(site.address);
   const driver = playwright(opened.page);
   await ready(driver);
   return { ...opened, driver };
@@ -149,7 +141,7 @@ test('the keyboard alone does it', { timeout: 300_000 }, async () => {
 
 test('once loaded, the page works without a network', { timeout: 300_000 }, async () => {
   const host = await serve({ [BASE]: DIST });
-  const { context, page, expectQuiet } = await open(browser);
+  const { context, page, expectQuiet } = await site.open();
   await page.goto(host.origin + BASE);
   const driver = playwright(page);
   await ready(driver);

@@ -5,37 +5,27 @@
  * machine does. A task that waits does not exist in a page.
  */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { BASE, DIST, launch, open } from './lib/browser.mjs';
+import { test } from 'node:test';
 import { adapt, playwright, ready } from './lib/journey.mjs';
-import { serve } from './lib/server.mjs';
+import { finishedPage } from './lib/site.mjs';
 
 const LONGEST_MS = 50;
 /** Tells the page's main thread from all others in the trace. */
 const MARK = 'main-thread-of-the-page';
 
-let server;
-let browser;
-before(async () => {
-  server = await serve({ [BASE]: DIST });
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
+const site = finishedPage();
 
 /** One visit with a search; what each task of the main thread computed, in milliseconds, the longest first. */
 async function tasks(during = async () => {}) {
-  const { context, page, expectQuiet } = await open(browser);
-  await browser.startTracing(page, { categories: ['disabled-by-default-devtools.timeline', 'blink.user_timing'] });
-  await page.goto(server.origin + BASE);
+  const { context, page, expectQuiet } = await site.open();
+  await site.browser.startTracing(page, { categories: ['disabled-by-default-devtools.timeline', 'blink.user_timing'] });
+  await page.goto(site.address);
   const driver = playwright(page);
   await ready(driver);
   await page.evaluate((name) => performance.mark(name), MARK);
   await during(page);
   await adapt(driver);
-  const { traceEvents } = JSON.parse((await browser.stopTracing()).toString());
+  const { traceEvents } = JSON.parse((await site.browser.stopTracing()).toString());
   const marked = traceEvents.find((e) => e.name === MARK);
   assert.ok(marked, "the trace does not show the page's own mark");
   const own = (e) => e.name === 'RunTask' && e.pid === marked.pid && e.tid === marked.tid;

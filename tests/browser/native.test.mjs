@@ -9,9 +9,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { BASE, DIST, ROOT, downloaded, launch, open } from './lib/browser.mjs';
+import { ROOT, downloaded } from './lib/browser.mjs';
 import { adapt, playwright, ready } from './lib/journey.mjs';
-import { serve } from './lib/server.mjs';
+import { finishedPage } from './lib/site.mjs';
 
 const CLI = process.env.LORAHUB_CLI ?? join(ROOT, 'target/debug/lorahub');
 /** Relative to `max(1, |native|)`: f32 sums in another order. */
@@ -20,22 +20,17 @@ const LOSSES = 1e-5;
 const GENERATION = 16;
 
 let folder;
-let server;
-let browser;
+const site = finishedPage();
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'lorahub-'));
-  server = await serve({ [BASE]: DIST });
-  browser = await launch();
 });
 after(async () => {
-  await browser?.close();
-  await server?.close();
   rmSync(folder, { recursive: true });
 });
 
 test("the default task: the page's run is the command line's", { timeout: 300_000 }, async (t) => {
-  const { context, page, expectQuiet } = await open(browser);
-  await page.goto(server.origin + BASE);
+  const { context, page, expectQuiet } = await site.open();
+  await page.goto(site.address);
   const driver = playwright(page);
   await ready(driver);
   const shown = (await adapt(driver)).accuracy;

@@ -16,8 +16,8 @@ import torch  # noqa: E402
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict  # noqa: E402
 from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration  # noqa: E402
 
-#: Means of f32 sums in another order.
-LOSS = 1e-4
+#: Means of f32 sums in another order, as in the golden tests.
+LOSS = 1e-5
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """Writes a Flan-T5 of a true shape with random weights, and two LoRA modules for it, laid out as a hub has them.
 
-    python make.py --size small|base|large --hub DIR --modules DIR [--tokenizer FILE]
+    python make.py --size small|base|large --hub DIR --modules DIR --tokenizer FILE [--public REPOSITORY ...]
 
 The base goes to DIR/google/flan-t5-SIZE (float32 safetensors, as the published ones). Modules of rank 16 on q and v are
-written by PEFT: for `large` under the public modules' names in the hub's folder, in the `.bin` form that those have;
-for the others, which have no public modules, into the folder --modules. Everything is drawn from one seed.
+written by PEFT: as the repositories --public in the hub's folder, in the `.bin` form that public modules have; without
+it, for the bases that have no public modules, into the folder --modules. Everything is drawn from one seed.
 """
 
 import argparse
@@ -22,8 +22,6 @@ from transformers import T5Config, T5ForConditionalGeneration  # noqa: E402
 SEED = 20240801
 #: d_model, d_ff, heads, layers of either stack; d_kv is 64 and the vocabulary 32128 in all.
 SHAPES = {"small": (512, 1024, 6, 8), "base": (768, 2048, 12, 12), "large": (1024, 2816, 16, 24)}
-#: What `check-real` composes for `large`: the first two of the reference's seed 42 in its list's order.
-PUBLIC = ("lorahub/flan_t5_large-", ("ag_news_subset", "super_glue_rte"))
 
 
 def config_of(size: str) -> T5Config:
@@ -49,6 +47,7 @@ def main() -> None:
     parser.add_argument("--hub", type=Path, required=True)
     parser.add_argument("--modules", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--public", nargs="*", default=[], metavar="REPOSITORY")
     parser.add_argument("--only-modules", action="store_true", help="the base is a real one in --hub already")
     options = parser.parse_args()
     torch.manual_seed(SEED)
@@ -64,16 +63,14 @@ def main() -> None:
         config["tie_word_embeddings"] = False
         del config["scale_decoder_outputs"]
         (base / "config.json").write_text(json.dumps(config, indent=2))
-    names = PUBLIC[1] if options.size == "large" else ("one", "two")
-    for name in names:
+    folders = [options.hub / name for name in options.public] or [options.modules / name for name in ("one", "two")]
+    for folder in folders:
         adapter = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM"))
         with torch.no_grad():
             for key, value in adapter.named_parameters():
                 if "lora_B" in key:
                     value.normal_(0, 0.02)
-        large = options.size == "large"
-        folder = options.hub / f"{PUBLIC[0]}{name}" if large else options.modules / name
-        adapter.save_pretrained(folder, safe_serialization=not large)
+        adapter.save_pretrained(folder, safe_serialization=not options.public)
         path = folder / "adapter_config.json"
         config = json.loads(path.read_text())
         config["base_model_name_or_path"] = f"google/flan-t5-{options.size}"

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Base, Clock, Commit, HubError, Key, Module, Repository, Set, Sha256, Store, Stored};
+use crate::{Base, Clock, Commit, Entry, HubError, Key, Module, Repository, Set, Sha256, Store, Stored};
 
 /// The version of the record's form.
 const CATALOGUE_VERSION: u32 = 1;
@@ -107,6 +107,17 @@ impl Kept {
     /// Bytes of all its files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.stored.size).sum()
+    }
+
+    /// Whether it is all of an entry at a commit: then there is nothing to ask a hub, for a commit never changes.
+    ///
+    /// # Errors
+    /// [`HubError::Store`].
+    pub async fn is_whole<S: Store>(&self, entry: &Entry, commit: &Commit, store: &S) -> Result<bool, HubError> {
+        let same = self.repository == *entry.repository()
+            && self.commit == *commit
+            && entry.files().iter().all(|file| self.file(&file.path).is_some());
+        Ok(same && self.missing(store).await?.is_empty())
     }
 
     /// Its files that the store does not have, or has with another size.

@@ -1,45 +1,12 @@
 //! Reading a GGUF file takes memory in proportion to its bytes, whatever is in it, and never panics.
 
+mod counting;
 #[path = "../../../tests/hostile/gguf.rs"]
 mod hostile;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::ops::Range;
 
 use lorahub_weights::{GgufTensors, Limits, ReadAt, Tensors as _, WeightsError};
-
-/// Counts what a thread holds, and the most it has held.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    let held = HELD.get() + bytes;
-    HELD.set(held);
-    MOST.set(MOST.get().max(held));
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: as above; what comes here came from `alloc`, which is the system's.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 struct Bytes<'a>(&'a [u8]);
 
@@ -58,16 +25,15 @@ impl ReadAt for Bytes<'_> {
 /// The most that reading `bytes` holds at once, every tensor's values included, one at a time; and whether the header
 /// was let pass.
 fn most(bytes: &[u8]) -> (usize, bool) {
-    let before = HELD.get();
-    MOST.set(before);
-    let file = GgufTensors::open(Bytes(bytes), &Limits::BASE);
-    let passed = file.is_ok();
-    if let Ok(file) = file {
-        for name in file.names() {
-            file.f32(name).ok();
+    counting::most(|| match GgufTensors::open(Bytes(bytes), &Limits::BASE) {
+        Ok(file) => {
+            for name in file.names() {
+                file.f32(name).ok();
+            }
+            true
         }
-    }
-    (usize::try_from(MOST.get() - before).unwrap_or(0), passed)
+        Err(_) => false,
+    })
 }
 
 #[test]
@@ -86,13 +52,7 @@ fn no_malformed_file_takes_much_memory() {
 fn no_mutation_panics_or_takes_much_memory() {
     let valid = hostile::valid();
     let (header, bytes) = (valid.header().len(), valid.bytes());
-    let mut state = 1u64;
-    let mut next = move |n: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % n
-    };
+    let mut next = counting::numbers();
     let mut refused = 0;
     for _ in 0..40_000 {
         let mut mutated = bytes.clone();

@@ -57,8 +57,9 @@ pub(crate) struct Arguments {
     budget: u32,
 }
 
-/// The modules of the large base that are composed, two that every run of the reference may draw.
+/// The public modules that are composed on the large base, and what their repositories are called before the name.
 const PUBLIC: [&str; 2] = ["ag_news_subset", "super_glue_rte"];
+const PUBLIC_OWNER: &str = "lorahub/flan_t5_large-";
 const WEIGHTS: [f64; 2] = [0.6, -0.3];
 /// Boolean expressions as BIG-Bench Hard asks them.
 const SHOTS: [(&str, &str); 5] = [
@@ -145,6 +146,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
             .arg(&own)
             .arg("--tokenizer")
             .arg(root().join("www/models/demo/base/tokenizer.json"));
+        if large {
+            make = make
+                .arg("--public")
+                .args(PUBLIC.map(|name| format!("{PUBLIC_OWNER}{name}")));
+        }
         if !arguments.local {
             make = make.arg("--only-modules");
         }

@@ -180,10 +180,7 @@ impl Work<'_> {
             .cloned();
         let before = before.filter(|kept| kept.repository == *entry.repository() && kept.commit == commit);
         let here = match &before {
-            Some(kept) => {
-                kept.missing(self.store).await?.is_empty()
-                    && entry.files().iter().all(|file| kept.file(&file.path).is_some())
-            }
+            Some(kept) => kept.is_whole(&entry, &commit, self.store).await?,
             None => false,
         };
         let wanted = self.wanted(&entry, &commit, here).await?;

@@ -255,7 +255,6 @@ impl Hub {
                 }
             };
             if let Some(whole) = self.whole(entry, &commit).await? {
-                // A commit never changes, so there is nothing to ask.
                 for KeptFile { path, stored } in &whole.files {
                     tell(path, &Progress::Kept { bytes: stored.size });
                     index.set(index.get() + 1);
@@ -279,14 +278,10 @@ impl Hub {
     /// What is kept of an entry at a commit, if all of it is.
     async fn whole(&self, entry: &Entry, commit: &Commit) -> Result<Option<Kept>, Failure> {
         let catalogue = Catalogue::load(&self.store).await?;
-        let Some(kept) = catalogue.get(entry.kind(), entry.name()) else {
-            return Ok(None);
-        };
-        let same = kept.repository == *entry.repository()
-            && kept.commit == *commit
-            && entry.files().iter().all(|file| kept.file(&file.path).is_some());
-        let whole = same && kept.missing(&self.store).await?.is_empty();
-        Ok(whole.then(|| kept.clone()))
+        match catalogue.get(entry.kind(), entry.name()) {
+            Some(kept) if kept.is_whole(entry, commit, &self.store).await? => Ok(Some(kept.clone())),
+            _ => Ok(None),
+        }
     }
 
     async fn remove(&self, name: &str) -> Result<(), Failure> {
