@@ -1,5 +1,5 @@
 /**
- * The benchmark in a worker of headless Chromium: `node bench.mjs PACKAGE DEVICE CHOICE`, the last as JSON, prints one
+ * The benchmark in a worker of headless Chromium: `node bench.mjs PACKAGE DEVICE CHOICE THREADS`, the choice as JSON, prints one
  * result a line on standard output and progress on standard error. `cargo xtask bench` runs it.
  */
 import { createServer } from 'node:http';
@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { launch } from './lib/browser.mjs';
 
-const [folder, device, choice] = process.argv.slice(2);
+const [folder, device, choice, threads] = process.argv.slice(2);
 
 const WORKER = `
 import init, { bench } from './lorahub_bench.js';
@@ -15,10 +15,12 @@ const waiting = [];
 const host = {
   say: (line) => postMessage({ line }),
   report: (report) => postMessage({ report }),
+  threads: 1,
   cpuSeconds: () => new Promise((resolve) => { waiting.push(resolve); postMessage({ cpu: true }); }),
 };
 onmessage = async ({ data }) => {
   if ('seconds' in data) return waiting.shift()(data.seconds);
+  host.threads = data.threads;
   try {
     await init();
     await bench(JSON.stringify(data.device), JSON.stringify(data.choice), host);
@@ -37,6 +39,9 @@ const server = createServer(async (request, response) => {
   const made = { 'index.html': '<!doctype html><title>bench</title>', 'worker.js': WORKER }[name];
   try {
     const body = made ?? (await readFile(join(folder, name)));
+    // Isolated, so that threads may share memory.
+    response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
+    response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
     response.setHeader('Content-Type', TYPES[name.split('.').at(-1)] ?? 'application/octet-stream');
     response.end(body);
   } catch {
@@ -71,7 +76,7 @@ try {
   });
   await page.goto(origin);
   await page.evaluate(
-    ({ device, choice }) =>
+    ({ device, choice, threads }) =>
       new Promise((resolve, reject) => {
         const worker = new Worker('/worker.js', { type: 'module' });
         worker.onerror = (event) => reject(new Error(event.message));
@@ -82,9 +87,9 @@ try {
           if (data.error) reject(new Error(data.error));
           if (data.done) resolve();
         };
-        worker.postMessage({ device, choice });
+        worker.postMessage({ device, choice, threads });
       }),
-    { device, choice: JSON.parse(choice) },
+    { device, choice: JSON.parse(choice), threads: Number(threads) },
   );
 } finally {
   await browser.close();

@@ -17,7 +17,9 @@ let server;
 let browser;
 let opened;
 before(async () => {
-  server = await serve({ '/pkg/': join(ROOT, 'pkg'), '/golden/': GOLDEN, '/pages/': join(ROOT, 'tests/browser/pages') });
+  const folders = { '/pkg/': join(ROOT, 'pkg'), '/golden/': GOLDEN, '/pages/': join(ROOT, 'tests/browser/pages') };
+  // Isolated, so that threads may share memory.
+  server = await serve(folders, { headers: { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' } });
   browser = await launch();
   opened = await open(browser);
   await opened.page.goto(`${server.origin}/pages/worker.html?script=bindings.worker.mjs`);
@@ -31,12 +33,21 @@ const ask = (message) => opened.page.evaluate((m) => globalThis.ask(m), message)
 
 test('there are golden models enough', () => assert.ok(MODELS.length >= 4, MODELS.join(', ')));
 
-/** WebGPU fails here, and is not left out, where Chromium has no adapter. */
-for (const device of ['cpu', 'webgpu']) {
-  describe(`logits, losses and greedy answers equal Hugging Face, on ${device}`, () => {
+/** WebGPU fails here, and is not left out, where Chromium has no adapter; nor is relaxed-simd, where it is missing. */
+const DEVICES = [
+  [{ device: 'cpu', instructions: 'simd128', threads: 1 }, 'cpu (wasm simd128, 1 thread)'],
+  [{ device: 'cpu', instructions: 'relaxed-simd', threads: 1 }, 'cpu (wasm relaxed-simd, 1 thread)'],
+  [{ device: 'cpu', instructions: 'simd128', threads: 2 }, 'cpu (wasm simd128, 2 threads)'],
+  [{ device: 'cpu', instructions: 'relaxed-simd', threads: 3 }, 'cpu (wasm relaxed-simd, 3 threads)'],
+  [{ device: 'webgpu' }, 'webgpu'],
+];
+
+for (const [options, expected] of DEVICES) {
+  describe(`logits, losses and greedy answers equal Hugging Face, on ${expected}`, () => {
     for (const model of MODELS) {
       test(model, { timeout: 900_000 }, async (t) => {
-        const { failures, compared, worst, seconds } = await ask({ method: 'golden', model, device });
+        const { name, failures, compared, worst, seconds } = await ask({ method: 'golden', model, options });
+        assert.ok(name.startsWith(expected), name);
         t.diagnostic(`compared ${JSON.stringify(compared)}, worst ${JSON.stringify(worst)}`);
         t.diagnostic(`seconds ${JSON.stringify(seconds, (_, v) => (typeof v === 'number' ? Math.round(v) : v))}`);
         assert.deepEqual(failures, []);
@@ -48,8 +59,22 @@ for (const device of ['cpu', 'webgpu']) {
   });
 }
 
+describe('the number of threads changes no bit', () => {
+  for (const dtype of ['f32', 'f16', 'q8_0']) {
+    test(dtype, { timeout: 120_000 }, async () => {
+      const of = (instructions, threads) => ask({ method: 'logits', model: 'gated', options: { device: 'cpu', dtype, instructions, threads } });
+      for (const instructions of ['simd128', 'relaxed-simd']) {
+        const one = await of(instructions, 1);
+        const three = await of(instructions, 3);
+        assert.match(three.name, new RegExp(`${instructions}, 3 threads`));
+        assert.deepEqual(three.values, one.values);
+      }
+    });
+  }
+});
+
 test('a weight that is off by a hundredth is noticed', { timeout: 300_000 }, async () => {
-  const { failures } = await ask({ method: 'golden', model: MODELS[0], device: 'cpu', skew: 0.01 });
+  const { failures } = await ask({ method: 'golden', model: MODELS[0], options: { device: 'cpu' }, skew: 0.01 });
   for (const kind of ['logits', 'loss', 'generation', 'greedy', 'batched', 'objective']) {
     assert.ok(failures.some((f) => f.startsWith(kind)), `no failure of ${kind} among\n${failures.join('\n')}`);
   }

@@ -66,8 +66,12 @@ impl Bare for Cpu {
     const ATTENTION: bool = true;
     const SPAN: f64 = 0.01;
 
-    async fn open<M: Machine>(stored: Stored, _: &M) -> Result<Self, BenchError> {
-        Ok(Self::new().with_weights(stored.into()))
+    async fn open<M: Machine>(stored: Stored, machine: &M) -> Result<Self, BenchError> {
+        let cpu = Self::new().with_weights(stored.into());
+        Ok(match machine.products().await {
+            Some(products) => cpu.with_products(products),
+            None => cpu,
+        })
     }
 
     fn software(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::rc::Rc;
 
+use lorahub_tensor::Products;
 use serde::Serialize;
 
 use crate::{BenchError, Report};
@@ -18,6 +19,11 @@ pub trait Machine {
     /// CPU seconds used so far by all threads of the process (in a browser: of all the browser's processes), where the
     /// machine tells. Asked for outside the timed spans, so it may be slow.
     fn cpu_seconds(&self) -> impl Future<Output = Option<f64>>;
+
+    /// Who multiplies with the base's matrices on the CPU, if not its own code.
+    fn products(&self) -> impl Future<Output = Option<Rc<dyn Products>>> {
+        std::future::ready(None)
+    }
 
     /// Takes a line of progress.
     fn say(&self, line: &str);

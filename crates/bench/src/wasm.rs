@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use lorahub_tensor::Products;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
@@ -21,6 +22,10 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn report(this: &Host, json: &str);
 
+    /// Threads that the CPU may use.
+    #[wasm_bindgen(method, getter)]
+    fn threads(this: &Host) -> usize;
+
     /// A promise of the browser's CPU seconds.
     #[wasm_bindgen(method, js_name = cpuSeconds)]
     fn cpu_seconds(this: &Host) -> js_sys::Promise;
@@ -37,6 +42,14 @@ impl Machine for Host {
 
     async fn cpu_seconds(&self) -> Option<f64> {
         JsFuture::from(Host::cpu_seconds(self)).await.ok()?.as_f64()
+    }
+
+    async fn products(&self) -> Option<Rc<dyn Products>> {
+        let wish = lorahub_kernel_host::Wish {
+            relaxed: true,
+            threads: Some(self.threads()),
+        };
+        lorahub_kernel_host::open(wish).await
     }
 
     fn say(&self, line: &str) {

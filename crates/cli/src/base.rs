@@ -98,6 +98,7 @@ impl Base {
             choice,
             tuning: None,
             weights: dtype,
+            products: None,
             seconds: Rc::new(move || clock.seconds()),
             hook,
         };

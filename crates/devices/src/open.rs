@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use lorahub_t5::{Config, T5Error};
-use lorahub_tensor::{Backend as _, Cpu, TensorError, WeightStorage};
+use lorahub_tensor::{Backend as _, Cpu, Products, TensorError, WeightStorage};
 use lorahub_webgpu::{Gpu, GpuError, Options, Tuning};
 
 use crate::{Device, DeviceChoice, DeviceReport, Reason};
@@ -22,6 +22,8 @@ pub struct Request<'a> {
     pub tuning: Option<&'a str>,
     /// How the base's matrices are held; `None` leaves it to the device: f32 on the CPU, lossless on a GPU.
     pub weights: Option<WeightStorage>,
+    /// Who multiplies with the base's matrices on the CPU, if not its own code.
+    pub products: Option<Rc<dyn Products>>,
     /// A clock.
     pub seconds: Rc<dyn Fn() -> f64>,
     /// What the device awaits at its checkpoints.
@@ -54,6 +56,10 @@ pub async fn open(request: Request<'_>, config: &Config) -> Result<Opened, T5Err
     let cpu = match request.hook.clone() {
         Some(hook) => Cpu::with_yield(move || hook()),
         None => Cpu::new(),
+    };
+    let cpu = match request.products.clone() {
+        Some(products) => cpu.with_products(products),
+        None => cpu,
     };
     let cpu = Device::Cpu(Rc::new(match request.weights {
         Some(weights) => cpu.with_weights(weights),

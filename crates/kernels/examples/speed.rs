@@ -63,7 +63,7 @@ mod exports {
             );
         }
 
-        fn packed<W: Weight>(x: &[f32], m: usize, weight: &W, out: &mut [f32], scratch: &mut Scratch) {
+        fn packed<W: Weight>(x: &[f32], m: usize, weight: W, out: &mut [f32], scratch: &mut Scratch) {
             let (n, k) = (weight.outputs(), weight.inputs());
             let mut out = RowsMut { data: out, stride: n };
             multiply(Rows::new(x, m, k), weight, 0..n, &mut out, Output::Store, scratch);
@@ -124,9 +124,9 @@ mod exports {
             } = &mut *products;
             match form {
                 0 => products.peer(),
-                1 => Products::packed(x, *m, f32s, out, scratch),
-                2 => Products::packed(x, *m, halves, out, scratch),
-                _ => Products::packed(x, *m, bytes, out, scratch),
+                1 => Products::packed(x, *m, f32s.view(), out, scratch),
+                2 => Products::packed(x, *m, halves.view(), out, scratch),
+                _ => Products::packed(x, *m, bytes.view(), out, scratch),
             }
         }
     }

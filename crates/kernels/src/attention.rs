@@ -1,9 +1,10 @@
 //! Attention of one head over one sequence, whose operands are activations: packed anew for each product, because a
 //! panel serves every query.
 
-use crate::multiply::{Output, Rows, RowsMut, Scratch, multiply};
-use crate::pack::PackedF32;
+use crate::multiply::{Output, Rows, RowsMut};
+use crate::owned::PackedF32;
 use crate::rows::softmax;
+use crate::scratch::{Scratch, multiply};
 
 /// Queries whose scores are held at once: with 256 keys 64 KiB, which stay in a cache.
 const QUERY_BLOCK: usize = 64;
@@ -75,7 +76,7 @@ pub fn attention_head(
             data: scores,
             stride: keys,
         };
-        multiply(queries, packed_keys, 0..reach, &mut block, Output::Store, panels);
+        multiply(queries, packed_keys.view(), 0..reach, &mut block, Output::Store, panels);
         for (i, row) in (first..first + count).zip(scores.chunks_exact_mut(keys.max(1))) {
             let seen = if causal { keys.min(i + 1) } else { keys };
             let bias = bias.map(|HeadBias { by_distance, zero }| &by_distance[zero - i..][..seen]);
@@ -87,6 +88,6 @@ pub fn attention_head(
             data: &mut out.data[first * out.stride..],
             stride: out.stride,
         };
-        multiply(weights, packed_values, 0..width, &mut out, Output::Store, panels);
+        multiply(weights, packed_values.view(), 0..width, &mut out, Output::Store, panels);
     }
 }

@@ -21,17 +21,39 @@
 //!
 //! Slices shorter than their shapes panic, as indexing does; shapes are the caller's to check.
 
-mod attention;
-mod exp;
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(
+    not(feature = "std"),
+    allow(dead_code, reason = "a few vector operations serve only what needs std")
+)]
+
+mod job;
 mod multiply;
 mod narrow;
 mod pack;
-mod rows;
 mod simd;
 mod tile;
 
-pub use attention::{AttentionScratch, HeadBias, attention_head};
-pub use multiply::{Output, Rows, RowsMut, Scratch, multiply};
-pub use narrow::{PackedF16, PackedQ8, Q8_BLOCK};
-pub use pack::{K_BLOCK, PANEL, PackedF32, Weight, output_row};
-pub use rows::{EXP_ERROR, LogSumExp, gated_gelu, rms_norm, softmax};
+#[cfg(feature = "std")]
+mod attention;
+#[cfg(feature = "std")]
+mod exp;
+#[cfg(feature = "std")]
+mod owned;
+#[cfg(feature = "std")]
+mod rows;
+#[cfg(feature = "std")]
+mod scratch;
+
+pub use job::{Form, Job};
+pub use multiply::{Output, Rows, RowsMut, SCRATCH_ROWS, multiply_in};
+pub use narrow::{F16Panels, Q8_BLOCK, Q8Panels};
+pub use pack::{F32Panels, K_BLOCK, PANEL, Weight, output_row_in};
+
+#[cfg(feature = "std")]
+pub use self::{
+    attention::{AttentionScratch, HeadBias, attention_head},
+    owned::{PackedF16, PackedF32, PackedQ8},
+    rows::{EXP_ERROR, LogSumExp, gated_gelu, rms_norm, softmax},
+    scratch::{Scratch, multiply, output_row},
+};

@@ -1,6 +1,6 @@
 //! `x W^T` for packed weights: the loops around the micro-kernels.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use crate::pack::{K_BLOCK, PANEL, PanelRow, Span, Weight};
 use crate::tile::tile;
@@ -53,21 +53,8 @@ pub enum Output {
     Add,
 }
 
-/// Memory for widened panels, at most 64 KiB; none while all weights are f32. Make one for each thread and keep it.
-#[derive(Clone, Debug, Default)]
-pub struct Scratch {
-    panels: Vec<PanelRow>,
-}
-
-impl Scratch {
-    /// Memory for this many panel rows; what it holds is anything.
-    pub(crate) fn rows(&mut self, count: usize) -> &mut [PanelRow] {
-        if self.panels.len() < count {
-            self.panels.resize(count, [0.0; PANEL]);
-        }
-        &mut self.panels[..count]
-    }
-}
+/// Panel rows, [`PANEL`] numbers each, that a product with narrow weights needs as scratch memory: 64 KiB.
+pub const SCRATCH_ROWS: usize = 2 * K_BLOCK;
 
 /// `out = x W^T` or `out += x W^T`, for the outputs `columns` of `W`.
 ///
@@ -75,16 +62,17 @@ impl Scratch {
 /// - `x`: `[m, k]` with `k = weight.inputs()`
 /// - `columns`: inside `0..weight.outputs()`; starts at a multiple of [`PANEL`]
 /// - `out`: `[m, columns.len()]`
+/// - `scratch`: [`SCRATCH_ROWS`] unless the weights are f32; what it holds is anything
 ///
 /// # Panics
 /// If `columns` is not as said, or a slice is shorter than its shape.
-pub fn multiply<W: Weight>(
+pub fn multiply_in<W: Weight>(
     x: Rows<'_>,
-    weight: &W,
+    weight: W,
     columns: Range<usize>,
     out: &mut RowsMut<'_>,
     output: Output,
-    scratch: &mut Scratch,
+    scratch: &mut [[f32; PANEL]],
 ) {
     let (m, k) = (x.count, weight.inputs());
     assert!(
@@ -149,7 +137,7 @@ impl<'a> Block<'a> {
     }
 
     /// Whole panels. `out` starts at the span's first column of row 0.
-    fn multiply<W: Weight>(&self, weight: &W, out: &mut [f32], stride: usize, scratch: &mut Scratch) {
+    fn multiply<W: Weight>(&self, weight: W, out: &mut [f32], stride: usize, scratch: &mut [PanelRow]) {
         let Range { start, end } = self.rows;
         if self.x.count == 1 {
             return weight.row(self.span, self.x(0), out, self.add);
@@ -178,11 +166,11 @@ impl<'a> Block<'a> {
     /// The last panel, of which only `width` columns exist: by way of a whole one.
     fn multiply_part<W: Weight>(
         &self,
-        weight: &W,
+        weight: W,
         width: usize,
         first_column: usize,
         out: &mut RowsMut<'_>,
-        scratch: &mut Scratch,
+        scratch: &mut [[f32; PANEL]],
     ) {
         const PAIR: usize = 2;
         let Range { start, end } = self.rows;

@@ -3,7 +3,6 @@
 //! For several rows a panel is widened into scratch memory once for all of them; for one row there is nothing to spread
 //! that over, and a kernel widens in registers. Both multiply the same f32 numbers in the same order.
 
-use crate::multiply::Scratch;
 use crate::pack::{Layout, PANEL, PanelRow, Panels, Span, Weight};
 use crate::simd::F32x4;
 use crate::tile::{VECTORS, write_row};
@@ -12,90 +11,83 @@ use crate::tile::{VECTORS, write_row};
 pub const Q8_BLOCK: usize = 32;
 
 /// The bits of the weights, or scales, of sixteen outputs as f16.
-type HalfRow = [u16; PANEL];
-
-/// The exponent of f16's infinities and NaNs.
-const F16_SPECIAL: u16 = 0x7c00;
+pub(crate) type HalfRow = [u16; PANEL];
 
 /// Weights packed as f16: two bytes each.
-#[derive(Clone, Debug)]
-pub struct PackedF16 {
+#[derive(Clone, Copy, Debug)]
+pub struct F16Panels<'a> {
     layout: Layout,
-    rows: Vec<HalfRow>,
+    rows: &'a [HalfRow],
     /// No weight is infinite or NaN, as in every model that loads: widening then takes half the instructions.
     finite: bool,
 }
 
-impl PackedF16 {
-    /// Packs `bits: [n, k]`, the bits of f16 numbers, as a linear layer stores them.
+impl<'a> F16Panels<'a> {
+    /// The packed bits of `n` outputs and `k` inputs, in the order that [`Weight`] describes; `finite` if none of them is
+    /// an infinity or NaN.
     ///
     /// # Panics
-    /// If `bits` is not of this size.
-    pub fn new(bits: &[u16], n: usize, k: usize) -> Self {
+    /// If there are fewer rows than that takes.
+    pub fn new(n: usize, k: usize, rows: &'a [[u16; PANEL]], finite: bool) -> Self {
         let layout = Layout { n, k };
         Self {
             layout,
-            rows: interleave(layout, bits),
-            finite: bits.iter().all(|bits| bits & F16_SPECIAL != F16_SPECIAL),
+            rows: &rows[..layout.rows()],
+            finite,
         }
+    }
+
+    /// The packed rows.
+    pub fn rows(&self) -> &'a [[u16; PANEL]] {
+        self.rows
+    }
+
+    /// Whether no weight is infinite or NaN.
+    pub fn is_finite(&self) -> bool {
+        self.finite
     }
 }
 
 /// Weights packed as q8_0: a signed byte each, times an f16 scale for every [`Q8_BLOCK`] along `k`.
-#[derive(Clone, Debug)]
-pub struct PackedQ8 {
+#[derive(Clone, Copy, Debug)]
+pub struct Q8Panels<'a> {
     layout: Layout,
-    rows: Vec<[i8; PANEL]>,
+    rows: &'a [[i8; PANEL]],
     /// Like the rows of a matrix `[n, blocks]` packed without blocks of `k`: panel by panel.
-    scales: Vec<HalfRow>,
+    scales: &'a [HalfRow],
 }
 
-impl PackedQ8 {
-    /// Packs `values: [n, k]` and the bits of their f16 `scales: [n, ceil(k / 32)]`.
+impl<'a> Q8Panels<'a> {
+    /// The packed bytes of `n` outputs and `k` inputs, in the order that [`Weight`] describes, and the bits of their
+    /// scales: for each panel a row for every [`Q8_BLOCK`] inputs.
     ///
     /// # Panics
-    /// If a slice is not of this size.
-    pub fn new(values: &[i8], scales: &[u16], n: usize, k: usize) -> Self {
+    /// If there are fewer rows than that takes.
+    pub fn new(n: usize, k: usize, rows: &'a [[i8; PANEL]], scales: &'a [[u16; PANEL]]) -> Self {
         let layout = Layout { n, k };
-        let blocks = k.div_ceil(Q8_BLOCK);
-        assert_eq!(scales.len(), n * blocks, "scales of {n} outputs, {blocks} blocks each");
-        let mut packed = vec![[0; PANEL]; layout.panels() * blocks];
-        for (output, scales) in scales.chunks_exact(blocks.max(1)).enumerate() {
-            for (block, &scale) in scales.iter().enumerate() {
-                packed[output / PANEL * blocks + block][output % PANEL] = scale;
-            }
-        }
         Self {
             layout,
-            rows: interleave(layout, values),
-            scales: packed,
+            rows: &rows[..layout.rows()],
+            scales: &scales[..layout.panels() * k.div_ceil(Q8_BLOCK)],
         }
     }
 
+    /// The packed rows.
+    pub fn rows(&self) -> &'a [[i8; PANEL]] {
+        self.rows
+    }
+
+    /// The bits of the scales.
+    pub fn scales(&self) -> &'a [[u16; PANEL]] {
+        self.scales
+    }
+
     /// One panel's weights and scales of one block of `k`, which starts at a multiple of [`Q8_BLOCK`].
-    fn panel(&self, span: Span) -> impl Iterator<Item = (&[[i8; PANEL]], &HalfRow)> {
+    fn panel(&self, span: Span) -> impl Iterator<Item = (&'a [[i8; PANEL]], &'a HalfRow)> {
         let blocks = self.layout.k.div_ceil(Q8_BLOCK);
         let scales = &self.scales[span.first * blocks..][span.start / Q8_BLOCK..];
         self.rows[self.layout.range(span)].chunks(Q8_BLOCK).zip(scales)
     }
-}
-
-/// `values: [n, k]` in the order of panels.
-fn interleave<T: Copy + Default>(layout: Layout, values: &[T]) -> Vec<[T; PANEL]> {
-    let Layout { n, k } = layout;
-    assert_eq!(values.len(), n * k, "values of {n} outputs and {k} inputs");
-    let mut rows = vec![[T::default(); PANEL]; layout.rows()];
-    for span in layout.spans() {
-        let panel = &mut rows[layout.range(span)];
-        let first = span.first * PANEL;
-        for (j, output) in (first..n.min(first + PANEL)).enumerate() {
-            let from = &values[output * k + span.start..][..span.length];
-            for (row, &value) in panel.iter_mut().zip(from) {
-                row[j] = value;
-            }
-        }
-    }
-    rows
 }
 
 /// The span's panels, each by itself.
@@ -110,7 +102,7 @@ fn singly(span: Span) -> impl Iterator<Item = Span> {
 #[inline(always)]
 fn from_halves<const FINITE: bool>(bits: &HalfRow) -> [F32x4; VECTORS] {
     let (vectors, _) = bits.as_chunks::<4>();
-    std::array::from_fn(|v| match FINITE {
+    core::array::from_fn(|v| match FINITE {
         true => F32x4::from_finite_f16(&vectors[v]),
         false => F32x4::from_f16(&vectors[v]),
     })
@@ -180,7 +172,9 @@ fn bytes_by_row<'a>(
     write_row(&sums, out, add);
 }
 
-impl Weight for PackedF16 {
+impl Weight for F16Panels<'_> {
+    const WIDENED: bool = true;
+
     fn outputs(&self) -> usize {
         self.layout.n
     }
@@ -190,9 +184,9 @@ impl Weight for PackedF16 {
     }
 }
 
-impl Panels for PackedF16 {
-    fn panels<'a>(&'a self, span: Span, scratch: &'a mut Scratch) -> &'a [PanelRow] {
-        let to = scratch.rows(span.count * span.length);
+impl Panels for F16Panels<'_> {
+    fn panels<'a>(&'a self, span: Span, scratch: &'a mut [PanelRow]) -> &'a [PanelRow] {
+        let to = &mut scratch[..span.count * span.length];
         let from = &self.rows[self.layout.range(span)];
         match self.finite {
             true => widen_halves::<true>(from, to),
@@ -212,7 +206,9 @@ impl Panels for PackedF16 {
     }
 }
 
-impl Weight for PackedQ8 {
+impl Weight for Q8Panels<'_> {
+    const WIDENED: bool = true;
+
     fn outputs(&self) -> usize {
         self.layout.n
     }
@@ -222,9 +218,9 @@ impl Weight for PackedQ8 {
     }
 }
 
-impl Panels for PackedQ8 {
-    fn panels<'a>(&'a self, span: Span, scratch: &'a mut Scratch) -> &'a [PanelRow] {
-        let to = scratch.rows(span.count * span.length);
+impl Panels for Q8Panels<'_> {
+    fn panels<'a>(&'a self, span: Span, scratch: &'a mut [PanelRow]) -> &'a [PanelRow] {
+        let to = &mut scratch[..span.count * span.length];
         for (span, to) in singly(span).zip(to.chunks_exact_mut(span.length)) {
             widen_bytes(self.panel(span), to);
         }

@@ -1,7 +1,5 @@
 //! Weights cut into panels, the order in which the micro-kernels read them.
 
-use crate::multiply::{Rows, Scratch};
-use crate::simd::F32x4;
 use crate::tile::tile;
 
 /// Columns of one panel.
@@ -17,12 +15,15 @@ pub(crate) type PanelRow = [f32; PANEL];
 ///
 /// A matrix is cut along `k` into blocks of [`K_BLOCK`], and each block along `n` into panels of [`PANEL`] columns,
 /// which lie one after another, `k` by `k`. The last panel is filled up with zeros.
-pub trait Weight: Panels {
+pub trait Weight: Panels + Copy {
     /// Number of outputs, `n`.
     fn outputs(&self) -> usize;
 
     /// Number of inputs, `k`.
     fn inputs(&self) -> usize;
+
+    /// Whether the panels are widened into scratch memory.
+    const WIDENED: bool;
 }
 
 /// One or two neighbouring panels of one block of `k`.
@@ -40,9 +41,10 @@ pub struct Span {
 
 /// What a format of weights does. Its arguments cannot be made outside this crate, so neither can an implementation.
 pub trait Panels {
-    /// The panels as f32, one after another: borrowed, or widened into `scratch`.
+    /// The panels as f32, one after another: borrowed, or widened into `scratch`, which holds
+    /// [`SCRATCH_ROWS`](crate::SCRATCH_ROWS) unless the weights are f32.
     #[doc(hidden)]
-    fn panels<'a>(&'a self, span: Span, scratch: &'a mut Scratch) -> &'a [[f32; PANEL]];
+    fn panels<'a>(&'a self, span: Span, scratch: &'a mut [[f32; PANEL]]) -> &'a [[f32; PANEL]];
 
     /// One row's product with the panels: `out[..] (+)= x panels`, with `x: [length]` and `out: [count * PANEL]`.
     #[doc(hidden)]
@@ -53,10 +55,11 @@ pub trait Panels {
 ///
 /// # Shapes
 /// - `out`: `[k]`
+/// - `scratch`: [`SCRATCH_ROWS`](crate::SCRATCH_ROWS) unless the weights are f32
 ///
 /// # Panics
 /// If there is no such output, or `out` has another length.
-pub fn output_row<W: Weight>(weight: &W, output: usize, out: &mut [f32], scratch: &mut Scratch) {
+pub fn output_row_in<W: Weight>(weight: W, output: usize, out: &mut [f32], scratch: &mut [[f32; PANEL]]) {
     assert!(
         output < weight.outputs() && out.len() == weight.inputs(),
         "output {output} of {}, {} of {} inputs",
@@ -96,7 +99,7 @@ impl Layout {
     }
 
     /// Where a span's panel rows are, if each `k` has a row.
-    pub(crate) fn range(self, span: Span) -> std::ops::Range<usize> {
+    pub(crate) fn range(self, span: Span) -> core::ops::Range<usize> {
         let first = span.start * self.panels() + span.first * span.length;
         first..first + span.count * span.length
     }
@@ -115,87 +118,34 @@ impl Layout {
 }
 
 /// Weights packed as f32.
-#[derive(Clone, Debug, Default)]
-pub struct PackedF32 {
+#[derive(Clone, Copy, Debug)]
+pub struct F32Panels<'a> {
     layout: Layout,
-    rows: Vec<PanelRow>,
+    rows: &'a [PanelRow],
 }
 
-impl PackedF32 {
-    /// Packs `weight: [n, k]`, as a linear layer stores it.
-    pub fn new(weight: Rows<'_>, k: usize) -> Self {
-        let mut packed = Self::default();
-        packed.pack(weight, k);
-        packed
-    }
-
-    /// Replaces the weights by `weight: [n, k]`, in the memory that is there if it suffices.
-    pub fn pack(&mut self, weight: Rows<'_>, k: usize) {
-        self.reset(weight.count, k);
-        for span in self.layout.spans() {
-            let panel = &mut self.rows[self.layout.range(span)];
-            let first = span.first * PANEL;
-            let columns = PANEL.min(weight.count - first);
-            let sources: [&[f32]; PANEL] = std::array::from_fn(|j| {
-                // Columns past the end repeat the last one for now.
-                &weight.row(first + j.min(columns - 1), k)[span.start..span.start + span.length]
-            });
-            transpose(sources, panel);
-            if columns < PANEL {
-                for row in panel {
-                    row[columns..].fill(0.0);
-                }
-            }
+impl<'a> F32Panels<'a> {
+    /// The packed rows of `n` outputs and `k` inputs, in the order that [`Weight`] describes.
+    ///
+    /// # Panics
+    /// If there are fewer rows than that takes.
+    pub fn new(n: usize, k: usize, rows: &'a [[f32; PANEL]]) -> Self {
+        let layout = Layout { n, k };
+        Self {
+            layout,
+            rows: &rows[..layout.rows()],
         }
     }
 
-    /// Replaces the weights by the transpose of `weight: [k, n]`: products become `x weight`.
-    pub fn pack_transposed(&mut self, weight: Rows<'_>, n: usize) {
-        self.reset(n, weight.count);
-        for span in self.layout.spans() {
-            let first = span.first * PANEL;
-            let columns = PANEL.min(n - first);
-            for (i, to) in self.rows[self.layout.range(span)].iter_mut().enumerate() {
-                let from = &weight.row(span.start + i, n)[first..first + columns];
-                match <&PanelRow>::try_from(from) {
-                    Ok(whole) => *to = *whole,
-                    Err(_) => {
-                        to[..columns].copy_from_slice(from);
-                        to[columns..].fill(0.0);
-                    }
-                }
-            }
-        }
-    }
-
-    fn reset(&mut self, n: usize, k: usize) {
-        self.layout = Layout { n, k };
-        self.rows.resize(self.layout.rows(), [0.0; PANEL]);
+    /// The packed rows.
+    pub fn rows(&self) -> &'a [[f32; PANEL]] {
+        self.rows
     }
 }
 
-/// `panel[i][j] = sources[j][i]`, four by four.
-fn transpose(sources: [&[f32]; PANEL], panel: &mut [PanelRow]) {
-    let (blocks, rest) = panel.as_chunks_mut::<4>();
-    let done = blocks.len() * 4;
-    for (i, block) in blocks.iter_mut().enumerate() {
-        for j in (0..PANEL).step_by(4) {
-            let square = std::array::from_fn(|row| {
-                let (vectors, _) = sources[j + row].as_chunks::<4>();
-                F32x4::load(&vectors[i])
-            });
-            for (row, column) in block.iter_mut().zip(F32x4::transpose(square)) {
-                let (vectors, _) = row.as_chunks_mut::<4>();
-                column.store(&mut vectors[j / 4]);
-            }
-        }
-    }
-    for (i, row) in rest.iter_mut().enumerate() {
-        *row = sources.map(|source| source[done + i]);
-    }
-}
+impl Weight for F32Panels<'_> {
+    const WIDENED: bool = false;
 
-impl Weight for PackedF32 {
     fn outputs(&self) -> usize {
         self.layout.n
     }
@@ -205,8 +155,8 @@ impl Weight for PackedF32 {
     }
 }
 
-impl Panels for PackedF32 {
-    fn panels<'a>(&'a self, span: Span, _: &'a mut Scratch) -> &'a [PanelRow] {
+impl Panels for F32Panels<'_> {
+    fn panels<'a>(&'a self, span: Span, _: &'a mut [PanelRow]) -> &'a [PanelRow] {
         &self.rows[self.layout.range(span)]
     }
 

@@ -15,7 +15,7 @@ pub(crate) const VECTORS: usize = PANEL / 4;
 #[inline(always)]
 pub(crate) fn load_row(row: &PanelRow) -> [F32x4; VECTORS] {
     let (vectors, _) = row.as_chunks::<4>();
-    std::array::from_fn(|v| F32x4::load(&vectors[v]))
+    core::array::from_fn(|v| F32x4::load(&vectors[v]))
 }
 
 /// `out[r, ..] (+)= a[r] panels[p]` for `ROWS` rows of `a` and `PANELS` neighbouring panels.

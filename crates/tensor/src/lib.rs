@@ -22,6 +22,6 @@ mod cpu;
 mod error;
 
 pub use backend::{AttentionPlan, Backend, Segments};
-pub use cpu::{Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuWeight, matmul};
+pub use cpu::{Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuWeight, Matrix, Packed, Products, matmul};
 pub use error::{DeviceError, TensorError};
 pub use lorahub_weights::quant::WeightStorage;

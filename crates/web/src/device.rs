@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use lorahub_devices::{Opened, Request, open};
 use lorahub_t5::{Config, ModelFiles, T5Error};
+use lorahub_tensor::Products;
 use lorahub_weights::{Limits, SafeTensors, sha256_hex};
 use wasm_bindgen::prelude::*;
 
@@ -11,7 +12,7 @@ use crate::blobs::BaseBlobs;
 use crate::composer::Composer;
 use crate::error::Failure;
 use crate::turns::{Turns, seconds};
-use crate::types::{LoadOptions, optional_from_js};
+use crate::types::{Instructions, LoadOptions, optional_from_js};
 
 /// A CPU or a GPU, tested, measured and with its kernels compiled or compiling. Composers on one device take turns.
 #[wasm_bindgen]
@@ -111,10 +112,28 @@ impl Device {
             choice: options.device,
             tuning: options.tuning.as_deref(),
             weights: options.dtype,
+            products: products(options).await,
             seconds: Rc::new(seconds),
             hook: Some(Rc::new(move || Box::pin(hook.clone().checkpoint()))),
         };
         let opened = open(request, &Config::from_json(config)?).await?;
         Ok(Self { opened, turns })
     }
+}
+
+/// The fastest products on this page that the options allow.
+#[cfg(target_arch = "wasm32")]
+async fn products(options: &LoadOptions) -> Option<Rc<dyn Products>> {
+    let wish = lorahub_kernel_host::Wish {
+        relaxed: options.instructions != Some(Instructions::Simd128),
+        threads: options.threads,
+    };
+    lorahub_kernel_host::open(wish).await
+}
+
+/// Natively, where only the compiler looks at these bindings, there are none.
+#[cfg(not(target_arch = "wasm32"))]
+#[expect(clippy::unused_async, reason = "as in a browser")]
+async fn products(_: &LoadOptions) -> Option<Rc<dyn Products>> {
+    None
 }

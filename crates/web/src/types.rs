@@ -31,6 +31,16 @@ export interface LoadOptions {
    * that loses nothing) on a GPU.
    */
   dtype?: "f32" | "lossless" | "f16" | "q8_0" | "q4_0";
+  /**
+   * What the CPU's products may use. Absent: relaxed-simd where the browser has it, which is faster; its rounding is
+   * the processor's, so that results can differ between machines in the last bits.
+   */
+  instructions?: "simd128" | "relaxed-simd";
+  /**
+   * Threads of the CPU's products, on a cross-origin isolated page; elsewhere there is one. Absent: as many as the
+   * machine has processors, 4 at most. Results are the same bits with any number.
+   */
+  threads?: number;
 }
 
 /** What computes, and why. */
@@ -273,6 +283,21 @@ pub(crate) struct LoadOptions {
     pub(crate) tuning: Option<String>,
     #[serde(default)]
     pub(crate) dtype: Option<WeightStorage>,
+    #[serde(default)]
+    pub(crate) instructions: Option<Instructions>,
+    #[serde(default)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// What the CPU's products may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum Instructions {
+    /// What all of the program uses.
+    #[serde(rename = "simd128")]
+    Simd128,
+    /// Fused multiply-add besides, where the browser has it.
+    #[serde(rename = "relaxed-simd")]
+    RelaxedSimd,
 }
 
 #[derive(Serialize)]

@@ -62,6 +62,9 @@ pub(crate) struct Choice {
     /// Interleaved repetitions.
     #[arg(long)]
     repetitions: Option<u32>,
+    /// Threads of the CPU backend in a browser; one unless said. Natively RAYON_NUM_THREADS says it.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Models to measure: demo, flan-t5-small, flan-t5-base, flan-t5-large.
     shapes: Vec<String>,
 }
@@ -69,7 +72,11 @@ pub(crate) struct Choice {
 impl Choice {
     /// Whether it leaves everything to the device. Only such results are kept.
     fn is_whole(&self) -> bool {
-        self.list.is_none() && self.measures.is_empty() && self.repetitions.is_none() && self.shapes.is_empty()
+        self.threads == 1
+            && self.list.is_none()
+            && self.measures.is_empty()
+            && self.repetitions.is_none()
+            && self.shapes.is_empty()
     }
 }
 
@@ -217,6 +224,7 @@ fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {
         .join("lorahub_bench.wasm");
     let out = target_dir()?.join("bench-web");
     build::bind(&wasm, Target::Web, &out)?;
+    let threads = choice.threads;
     // As `lorahub_bench::Choice` reads it.
     let choice = json!({
         "list": choice.list, "shapes": choice.shapes, "measures": choice.measures, "repetitions": choice.repetitions,
@@ -224,7 +232,7 @@ fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {
     Cmd::new("node")
         .arg("bench.mjs")
         .arg(&out)
-        .args([device.name(), &choice.to_string()])
+        .args([device.name(), &choice.to_string(), &threads.to_string()])
         .dir(&browser_tests())
         .env(browser::CHROMIUM, chromium)
         .read_with_progress()

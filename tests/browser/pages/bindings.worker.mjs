@@ -20,10 +20,12 @@ const json = async (path) => JSON.parse(new TextDecoder().decode(await bytes(pat
 /** Each device once, so that its kernels are compiled once. */
 const devices = new Map();
 
-async function load(kind, id, base) {
-  if (!devices.has(kind)) devices.set(kind, Device.open(base[0], { device: kind }));
-  const composer = await (await devices.get(kind)).load(id, ...base);
-  if (composer.device.kind !== kind) throw new Error(`${id} is on ${composer.device.kind}: ${composer.device.detail}`);
+async function load(options, id, base) {
+  const key = JSON.stringify(options);
+  if (!devices.has(key)) devices.set(key, Device.open(base[0], options));
+  const composer = await (await devices.get(key)).load(id, ...base);
+  const { kind, detail } = composer.device;
+  if (kind !== options.device) throw new Error(`${id} is on ${kind}: ${detail}`);
   return composer;
 }
 
@@ -38,9 +40,12 @@ async function addModules(composer, folder, modules) {
   }
 }
 
-/** Compares every case of one golden model. `skew` is added to each composition's first weight: the control. */
-async function golden({ model, device, skew = 0 }) {
-  const tolerance = TOLERANCES[device];
+/**
+ * Compares every case of one golden model on the device that the options ask for. `skew` is added to each composition's
+ * first weight: the control.
+ */
+async function golden({ model, options, skew = 0 }) {
+  const tolerance = TOLERANCES[options.device];
   const folder = `models/${model}`;
   const cases = await json(`${folder}/cases.json`);
   const arrays = tensors(await bytes(`${folder}/arrays.safetensors`));
@@ -69,7 +74,7 @@ async function golden({ model, device, skew = 0 }) {
   const composer = async (modules) => {
     const key = modules.join(' ');
     if (!composers.has(key)) {
-      const made = await timed('load', load(device, model, base));
+      const made = await timed('load', load(options, model, base));
       await addModules(made, folder, modules);
       composers.set(key, made);
     }
@@ -159,14 +164,27 @@ async function golden({ model, device, skew = 0 }) {
   }
 
   // Tokens are no matter of a device.
-  const plain = await load('cpu', model, base);
+  const plain = await load({ device: 'cpu' }, model, base);
   for (const { text, ids } of cases.tokenizer) {
     const found = Array.from(plain.encode(text));
     expect(`tokens ${JSON.stringify(text)}`, found.join() === ids.join(), found, ids);
     compared.tokens += 1;
   }
+  const { name } = composers.values().next().value.device;
   for (const made of [plain, ...composers.values()]) made.free();
-  return { failures, compared, worst, seconds };
+  return { name, failures, compared, worst, seconds };
+}
+
+/** The device's name and the base's logits of a golden model's longest input, to be compared bit by bit. */
+async function logits({ model, options }) {
+  const folder = `models/${model}`;
+  const { logits: cases } = await json(`${folder}/cases.json`);
+  const longest = cases.reduce((a, b) => (b.input_ids.length > a.input_ids.length ? b : a));
+  const composer = await load(options, model, await filesOf(folder));
+  const values = await composer.logits(Uint32Array.from(longest.input_ids), Uint32Array.from(longest.target_ids), undefined, 'exact');
+  const { name } = composer.device;
+  composer.free();
+  return { name, values: Array.from(values) };
 }
 
 /** A composer that `round` adapts again and again, as a visitor does who goes from task to task. */
@@ -176,7 +194,7 @@ async function open({ model }) {
   const folder = `models/${model}`;
   const cases = await json(`${folder}/cases.json`);
   const { modules, rule } = cases.compositions.find((c) => c.modules.length > 1);
-  const composer = await load('webgpu', model, await filesOf(folder));
+  const composer = await load({ device: 'webgpu' }, model, await filesOf(folder));
   await addModules(composer, folder, modules);
   const [shots] = Object.values(cases.shot_sets).map((set) => set.map(({ input, output }) => ({ input, output })));
   kept = { composer, rule, shots };
@@ -196,5 +214,6 @@ answer({
   open: async (message) => (await started, open(message)),
   round,
   golden: async (message) => (await started, golden(message)),
+  logits: async (message) => (await started, logits(message)),
   replay: async ({ recording }) => (await started, cmaReplay(recording)),
 });

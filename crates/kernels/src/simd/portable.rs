@@ -8,7 +8,7 @@ pub(crate) struct F32x4([f32; 4]);
 
 impl F32x4 {
     fn zip(self, other: Self, with: impl Fn(f32, f32) -> f32) -> Self {
-        Self(std::array::from_fn(|lane| with(self.0[lane], other.0[lane])))
+        Self(core::array::from_fn(|lane| with(self.0[lane], other.0[lane])))
     }
 
     pub(crate) fn splat(value: f32) -> Self {
@@ -66,7 +66,7 @@ impl F32x4 {
 
     /// Columns become rows.
     pub(crate) fn transpose(rows: [Self; 4]) -> [Self; 4] {
-        std::array::from_fn(|column| Self(rows.map(|row| row.0[column])))
+        core::array::from_fn(|column| Self(rows.map(|row| row.0[column])))
     }
 
     pub(crate) fn lanes(self) -> [f32; 4] {

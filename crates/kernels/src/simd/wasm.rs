@@ -1,8 +1,8 @@
 //! [`F32x4`] on wasm's simd128, with fused multiply-add where the build has relaxed-simd.
 
 #[cfg(target_feature = "relaxed-simd")]
-use std::arch::wasm32::f32x4_relaxed_madd;
-use std::arch::wasm32::{
+use core::arch::wasm32::f32x4_relaxed_madd;
+use core::arch::wasm32::{
     f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_ge, f32x4_mul, f32x4_pmax,
     f32x4_pmin, f32x4_splat, f32x4_sub, i16x8_load_extend_i8x8, i32x4_add, i32x4_extend_high_i16x8,
     i32x4_extend_low_i16x8, i32x4_load_extend_i16x4, i32x4_shl, i32x4_shr, i32x4_shuffle, i32x4_splat, i32x4_sub,

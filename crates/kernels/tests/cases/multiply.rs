@@ -8,7 +8,7 @@ use lorahub_kernels::{
 use super::{Numbers, UNIT, assert_near};
 
 /// `x W^T`, all rows and columns at once.
-fn product<W: Weight>(x: &[f32], m: usize, weight: &W) -> Vec<f32> {
+fn product<W: Weight>(x: &[f32], m: usize, weight: W) -> Vec<f32> {
     let mut out = vec![f32::NAN; m * weight.outputs()];
     let mut to = RowsMut {
         data: &mut out,
@@ -55,14 +55,17 @@ fn check_shape(m: usize, n: usize, k: usize, scale: f32) {
     let mut numbers = Numbers((m * 1_000_000 + n * 1000 + k) as u64);
     let x: Vec<f32> = numbers.take(m * k).iter().map(|value| value * scale).collect();
     let w = numbers.take(n * k);
-    check(&product(&x, m, &packed(&w, n, k)), &x, &w, m, n, k);
+    check(&product(&x, m, packed(&w, n, k).view()), &x, &w, m, n, k);
     let mut transposed = PackedF32::default();
     let columns: Vec<f32> = (0..k)
         .flat_map(|i| (0..n).map(move |j| (i, j)))
         .map(|(i, j)| w[j * k + i])
         .collect();
     transposed.pack_transposed(Rows::new(&columns, k, n), n);
-    assert_eq!(product(&x, m, &transposed), product(&x, m, &packed(&w, n, k)));
+    assert_eq!(
+        product(&x, m, transposed.view()),
+        product(&x, m, packed(&w, n, k).view())
+    );
 }
 
 pub(crate) fn products_of_every_small_shape() {
@@ -98,7 +101,7 @@ pub(crate) fn products_of_extreme_values() {
         check_shape(m, n, k, 3.5e37);
     }
     // The sum is beyond f32, although no term is.
-    let out = product(&[3e38; 8], 2, &packed(&[1.0; 20 * 4], 20, 4));
+    let out = product(&[3e38; 8], 2, packed(&[1.0; 20 * 4], 20, 4).view());
     assert!(out.iter().all(|&value| value == f32::INFINITY), "{out:?}");
 }
 
@@ -129,7 +132,7 @@ fn q8(numbers: &mut Numbers, n: usize, k: usize) -> (Vec<i8>, Vec<u16>) {
     (values, scales.collect())
 }
 
-fn check_bits<W: Weight>(weight: &W, seed: u64) {
+fn check_bits<W: Weight>(weight: W, seed: u64) {
     let (n, k) = (weight.outputs(), weight.inputs());
     for m in [2, 3, 4, 7, 241] {
         let x = Numbers(seed).take(m * k);
@@ -146,9 +149,9 @@ fn check_bits<W: Weight>(weight: &W, seed: u64) {
 pub(crate) fn a_row_has_the_same_bits_alone_and_in_a_batch() {
     for (n, k) in [(16, 40), (33, 65), (48, 700), (7, 1030)] {
         let (f32s, halves, bytes) = formats(n, k, 5);
-        check_bits(&f32s, 6);
-        check_bits(&halves, 7);
-        check_bits(&bytes, 8);
+        check_bits(f32s.view(), 6);
+        check_bits(halves.view(), 7);
+        check_bits(bytes.view(), 8);
     }
 }
 
@@ -157,13 +160,13 @@ pub(crate) fn columns_are_a_part_of_the_whole() {
     let (weight, _, bytes) = formats(n, k, 9);
     let x = Numbers(10).take(m * k);
     for columns in [0..16, 16..17, 16..70, 64..70, 32..64, 48..48, 0..69] {
-        check_columns(&x, m, &weight, columns.clone());
-        check_columns(&x, m, &bytes, columns.clone());
-        check_columns(&x, 1, &weight, columns);
+        check_columns(&x, m, weight.view(), columns.clone());
+        check_columns(&x, m, bytes.view(), columns.clone());
+        check_columns(&x, 1, weight.view(), columns);
     }
 }
 
-fn check_columns<W: Weight>(x: &[f32], m: usize, weight: &W, columns: std::ops::Range<usize>) {
+fn check_columns<W: Weight>(x: &[f32], m: usize, weight: W, columns: std::ops::Range<usize>) {
     let (n, width) = (weight.outputs(), columns.len());
     let whole = product(x, m, weight);
     let mut part = vec![7.0; m * width];
@@ -194,12 +197,12 @@ pub(crate) fn products_are_added() {
     for (m, n, k) in [(1, 35, 20), (2, 16, 513), (5, 35, 20)] {
         let (weight, halves, _) = formats(n, k, 11);
         let x = Numbers(12).take(m * k);
-        check_added(&x, m, &weight);
-        check_added(&x, m, &halves);
+        check_added(&x, m, weight.view());
+        check_added(&x, m, halves.view());
     }
 }
 
-fn check_added<W: Weight>(x: &[f32], m: usize, weight: &W) {
+fn check_added<W: Weight>(x: &[f32], m: usize, weight: W) {
     let n = weight.outputs();
     let mut out = vec![100.0; m * n];
     let mut to = RowsMut {
@@ -233,7 +236,7 @@ pub(crate) fn strides_leave_the_gaps_alone() {
     let weight = PackedF32::new(rows(&w, n), k);
     multiply(
         rows(&x, m),
-        &weight,
+        weight.view(),
         0..n,
         &mut out,
         Output::Store,
@@ -245,7 +248,7 @@ pub(crate) fn strides_leave_the_gaps_alone() {
             .copied()
             .collect::<Vec<_>>()
     };
-    let expected = product(&tight(&x), m, &packed(&tight(&w), n, k));
+    let expected = product(&tight(&x), m, packed(&tight(&w), n, k).view());
     for (row, expected) in data.chunks_exact(n + gap).zip(expected.chunks_exact(n)) {
         assert_eq!(&row[..n], expected);
         assert_eq!(row[n..], [7.0; 3]);
@@ -257,16 +260,16 @@ pub(crate) fn packing_again_forgets_the_old_weights() {
     let w = Numbers(14).take(3 * 5);
     weight.pack(Rows::new(&w, 3, 5), 5);
     let x = Numbers(15).take(2 * 5);
-    check(&product(&x, 2, &weight), &x, &w, 2, 3, 5);
+    check(&product(&x, 2, weight.view()), &x, &w, 2, 3, 5);
     weight.pack_transposed(Rows::new(&w, 3, 5), 5);
-    assert_eq!((weight.inputs(), weight.outputs()), (3, 5));
-    assert!(product(&x[..3], 1, &weight).iter().all(|value| value.is_finite()));
+    assert_eq!((weight.view().inputs(), weight.view().outputs()), (3, 5));
+    assert!(product(&x[..3], 1, weight.view()).iter().all(|value| value.is_finite()));
 }
 
 pub(crate) fn a_product_of_nothing() {
-    assert!(product(&[], 0, &packed(&[1.0; 6], 2, 3)).is_empty());
-    assert!(product(&[1.0; 3], 1, &packed(&[], 0, 3)).is_empty());
-    assert_eq!(product(&[], 2, &packed(&[], 3, 0)), [0.0; 6]);
+    assert!(product(&[], 0, packed(&[1.0; 6], 2, 3).view()).is_empty());
+    assert!(product(&[1.0; 3], 1, packed(&[], 0, 3).view()).is_empty());
+    assert_eq!(product(&[], 2, packed(&[], 3, 0).view()), [0.0; 6]);
 }
 
 pub(crate) fn infinities_and_nans_reach_their_results() {
@@ -277,7 +280,7 @@ pub(crate) fn infinities_and_nans_reach_their_results() {
                 let mut numbers = Numbers(16);
                 let (mut x, w) = (numbers.take(m * k), numbers.take(n * k));
                 x[(m - 1) * k + place] = bad;
-                let out = product(&x, m, &packed(&w, n, k));
+                let out = product(&x, m, packed(&w, n, k).view());
                 let (clean, dirty) = out.split_at((m - 1) * n);
                 assert!(
                     clean.iter().all(|value| value.is_finite()),
@@ -291,7 +294,7 @@ pub(crate) fn infinities_and_nans_reach_their_results() {
         }
         let mut w = Numbers(17).take(n * k);
         w[(n - 1) * k + 3] = bad;
-        let out = product(&Numbers(18).take(3 * k), 3, &packed(&w, n, k));
+        let out = product(&Numbers(18).take(3 * k), 3, packed(&w, n, k).view());
         for row in out.chunks_exact(n) {
             assert!(row[..n - 1].iter().all(|value| value.is_finite()) && !row[n - 1].is_finite());
         }
@@ -308,17 +311,17 @@ pub(crate) fn narrow_weights_are_widened_exactly() {
             .map(|&value| f16::from_f32(value).to_bits())
             .collect();
         let wide: Vec<f32> = halves.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect();
-        check_same(&PackedF16::new(&halves, n, k), &packed(&wide, n, k));
+        check_same(PackedF16::new(&halves, n, k).view(), packed(&wide, n, k).view());
         let (values, scales) = q8(&mut numbers, n, k);
         let blocks = k.div_ceil(Q8_BLOCK);
         let wide: Vec<f32> = (0..n * k)
             .map(|i| f32::from(values[i]) * f16::from_bits(scales[i / k * blocks + i % k / Q8_BLOCK]).to_f32())
             .collect();
-        check_same(&PackedQ8::new(&values, &scales, n, k), &packed(&wide, n, k));
+        check_same(PackedQ8::new(&values, &scales, n, k).view(), packed(&wide, n, k).view());
     }
 }
 
-fn check_same<A: Weight, B: Weight>(narrow: &A, wide: &B) {
+fn check_same<A: Weight, B: Weight>(narrow: A, wide: B) {
     for m in [1, 2, 5] {
         let x = Numbers(20).take(m * wide.inputs());
         assert_eq!(product(&x, m, narrow), product(&x, m, wide));
@@ -336,7 +339,7 @@ pub(crate) fn every_f16_number() {
     for bits in [all, finite] {
         let weight = PackedF16::new(&bits, bits.len(), 1);
         for m in [1, 2] {
-            let out = product(&vec![1.0; m], m, &weight);
+            let out = product(&vec![1.0; m], m, weight.view());
             for (found, &bits) in out.iter().zip(bits.iter().cycle()) {
                 let expected = f16::from_bits(bits).to_f32();
                 assert!(
@@ -359,7 +362,7 @@ pub(crate) fn narrow_products_of_every_small_shape() {
                     .map(|i| f32::from(values[i]) * f16::from_bits(scales[i / k]).to_f32())
                     .collect();
                 check(
-                    &product(&x, m, &PackedQ8::new(&values, &scales, n, k)),
+                    &product(&x, m, PackedQ8::new(&values, &scales, n, k).view()),
                     &x,
                     &wide,
                     m,

@@ -1,7 +1,8 @@
 //! The CPU backend, on candle's tensors.
 //!
 //! `composed` holds the differentiable forms, `fused` and `attention` those without gradients, `lora` the bank and
-//! both composition rules, `gemm` candle's matrix product, `weight` the base's matrices, `rows` what is done row by row.
+//! both composition rules, `gemm` candle's matrix product, `weight` the base's matrices, `products`
+//! those that are packed, `rows` what is done row by row.
 //! In wasm `lorahub_kernels` take the place of candle's product and of plain loops, in `weight`, `attention` and `rows`.
 //! Each operation here only checks shapes and chooses.
 
@@ -10,6 +11,7 @@ mod composed;
 mod fused;
 mod gemm;
 mod lora;
+mod products;
 mod rows;
 mod weight;
 
@@ -23,23 +25,23 @@ use candle_core::{Device, Tensor};
 use lorahub_adapters::{BankTarget, Rule};
 use lorahub_weights::quant::WeightStorage;
 
-use self::weight::Scratch;
+use self::weight::{Kernels, Scratch};
 use crate::{AttentionPlan, Backend, Segments, TensorError};
 
 pub use attention::CpuCache;
 pub use lora::{CpuBank, CpuLora};
+pub use products::{Matrix, Packed, Products};
 pub use weight::{CpuWeight, matmul};
 
 /// Lets others run at a checkpoint; resolves to `false` if the caller has asked to stop.
 type YieldHook = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = bool>>>>;
 
-/// The CPU. Natively it uses as many threads as rayon's global pool, in wasm one.
+/// The CPU. Natively it uses as many threads as rayon's global pool, in wasm one, or those of its [`Products`].
 #[derive(Clone)]
 pub struct Cpu {
     yield_hook: Option<YieldHook>,
     weights: WeightStorage,
-    /// Whether matrices are packed for `lorahub_kernels`.
-    packed: bool,
+    kernels: Kernels,
     scratch: Rc<RefCell<Scratch>>,
 }
 
@@ -48,7 +50,11 @@ impl Default for Cpu {
         Self {
             yield_hook: None,
             weights: WeightStorage::F32,
-            packed: rows::OWN_KERNELS,
+            kernels: if rows::OWN_KERNELS {
+                Kernels::Own
+            } else {
+                Kernels::Candle
+            },
             scratch: Rc::default(),
         }
     }
@@ -80,7 +86,18 @@ impl Cpu {
     /// Packs the base's matrices for `lorahub_kernels`, as is done in wasm, where they are the faster ones. Natively this
     /// is for tests.
     pub fn with_packed_weights(self) -> Self {
-        Self { packed: true, ..self }
+        Self {
+            kernels: Kernels::Own,
+            ..self
+        }
+    }
+
+    /// Packs the base's matrices for `lorahub_kernels` and leaves their products to `products`.
+    pub fn with_products(self, products: Rc<dyn Products>) -> Self {
+        Self {
+            kernels: Kernels::Elsewhere(products),
+            ..self
+        }
     }
 }
 
@@ -169,13 +186,11 @@ impl Backend for Cpu {
     type Cache = CpuCache;
 
     fn name(&self) -> String {
-        let threads = gemm::threads();
-        let isa = if cfg!(all(target_arch = "wasm32", target_feature = "simd128")) {
-            "wasm simd128"
-        } else if cfg!(target_arch = "wasm32") {
-            "wasm"
-        } else {
-            std::env::consts::ARCH
+        let (isa, threads) = match &self.kernels {
+            Kernels::Elsewhere(products) => (products.instructions(), products.threads()),
+            _ if cfg!(all(target_arch = "wasm32", target_feature = "simd128")) => ("wasm simd128", gemm::threads()),
+            _ if cfg!(target_arch = "wasm32") => ("wasm", gemm::threads()),
+            _ => (std::env::consts::ARCH, gemm::threads()),
         };
         let plural = if threads == 1 { "thread" } else { "threads" };
         match self.weights {
@@ -205,7 +220,7 @@ impl Backend for Cpu {
                 format!("{} values", data.len()),
             ));
         }
-        CpuWeight::new(shape, data, self.weights, self.packed)
+        CpuWeight::new(shape, data, self.weights, &self.kernels)
     }
 
     fn ids(&self, ids: &[u32]) -> Result<Arc<[u32]>, TensorError> {

@@ -1,14 +1,16 @@
 //! The base's matrices on the CPU: as candle's tensors, packed for the kernels of wasm, or narrow and widened where they
 //! are multiplied.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use lorahub_kernels::{Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Weight, output_row};
-use lorahub_weights::quant::{Format, Narrow, WeightStorage};
+use lorahub_kernels::{PackedF32, Rows};
+use lorahub_weights::quant::{Narrow, WeightStorage};
 
 use super::fused::{View, tensor};
 use super::gemm::{Strided, for_each, multiply};
+use super::products::{Matrix, Packed, Products};
 use crate::TensorError;
 
 /// Values of a narrow matrix that are widened at a time: half a mebibyte of f32, which a cache can keep.
@@ -21,61 +23,28 @@ pub struct CpuWeight(Held);
 #[derive(Clone, Debug)]
 enum Held {
     F32(Tensor),
-    Packed(Arc<Packed>),
+    Packed(Rc<Packed>),
+    Taken(Rc<Taken>),
     Narrow(Arc<Narrow>),
 }
 
-/// A matrix in the order in which the kernels read it, with the bytes that it holds.
+/// A matrix that a [`Products`] has taken, with what it was.
 #[derive(Debug)]
-enum Packed {
-    F32(PackedF32),
-    F16(PackedF16),
-    Q8(PackedQ8),
+struct Taken {
+    matrix: Box<dyn Matrix>,
+    dims: (usize, usize),
+    bytes: usize,
 }
 
-/// Runs the same generic call on whichever format it is.
-macro_rules! with_packed {
-    ($packed:expr, $weight:ident => $call:expr) => {
-        match $packed {
-            Packed::F32($weight) => $call,
-            Packed::F16($weight) => $call,
-            Packed::Q8($weight) => $call,
-        }
-    };
-}
-
-impl Packed {
-    /// A narrow matrix whose form the kernels read.
-    fn narrow(narrow: &Narrow) -> Option<Self> {
-        let (rows, columns) = (narrow.rows(), narrow.columns());
-        let bits = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
-        match narrow.format() {
-            Format::F16 => {
-                let values: Vec<u16> = narrow.bytes().chunks_exact(2).map(bits).collect();
-                Some(Self::F16(PackedF16::new(&values, rows, columns)))
-            }
-            Format::Q8_0 => {
-                let blocks = || narrow.bytes().chunks_exact(Format::Q8_0.block_bytes());
-                let scales: Vec<u16> = blocks().map(bits).collect();
-                let values: Vec<i8> = blocks().flat_map(|block| &block[2..]).map(|&byte| byte as i8).collect();
-                Some(Self::Q8(PackedQ8::new(&values, &scales, rows, columns)))
-            }
-            Format::Q4_0 => None,
-        }
-    }
-
-    fn dims(&self) -> Vec<usize> {
-        with_packed!(self, weight => vec![weight.outputs(), weight.inputs()])
-    }
-
-    fn bytes(&self) -> usize {
-        let values = self.dims().iter().product::<usize>();
-        match self {
-            Self::F32(_) => 4 * values,
-            Self::F16(_) => 2 * values,
-            Self::Q8(_) => values / Format::Q8_0.block() * Format::Q8_0.block_bytes(),
-        }
-    }
+/// How matrices are held and multiplied.
+#[derive(Clone, Debug)]
+pub(super) enum Kernels {
+    /// As candle's tensors, or narrow and widened where they are multiplied.
+    Candle,
+    /// Packed for `lorahub_kernels`, where they have a form for it.
+    Own,
+    /// The same, but multiplied elsewhere.
+    Elsewhere(Rc<dyn Products>),
 }
 
 /// Memory that products reuse from call to call.
@@ -97,36 +66,46 @@ impl CpuWeight {
         Self(Held::Narrow(Arc::new(narrow)))
     }
 
-    /// `data` of `shape` in the form that `storage` takes for it; with `packed` in the kernels' order, where they have
-    /// one.
+    /// `data` of `shape` in the form that `storage` takes for it, and held as `kernels` say.
     pub(super) fn new(
         shape: &[usize],
         data: Vec<f32>,
         storage: WeightStorage,
-        packed: bool,
+        kernels: &Kernels,
     ) -> Result<Self, TensorError> {
         let [rows, columns] = *shape else {
             return Ok(Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?));
         };
-        if let Some(format) = storage.format_of(&data, columns) {
-            let narrow = Narrow::quantise(format, rows, columns, &data)?;
-            return Ok(match Packed::narrow(&narrow) {
-                Some(own) if packed => Self(Held::Packed(Arc::new(own))),
-                _ => Self::from_narrow(narrow),
-            });
-        }
-        if packed {
-            let own = PackedF32::new(Rows::new(&data, rows, columns), columns);
-            return Ok(Self(Held::Packed(Arc::new(Packed::F32(own)))));
-        }
-        Ok(Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?))
+        let narrow = match storage.format_of(&data, columns) {
+            Some(format) => Some(Narrow::quantise(format, rows, columns, &data)?),
+            None => None,
+        };
+        let own = match (kernels, &narrow) {
+            (Kernels::Candle, _) => None,
+            (_, Some(narrow)) => Packed::narrow(narrow),
+            (_, None) => Some(Packed::F32(PackedF32::new(Rows::new(&data, rows, columns), columns))),
+        };
+        Ok(match (own, kernels) {
+            (Some(own), Kernels::Elsewhere(products)) => {
+                drop((data, narrow));
+                let (dims, bytes) = (own.dims(), own.bytes());
+                let matrix = products.take(own)?;
+                Self(Held::Taken(Rc::new(Taken { matrix, dims, bytes })))
+            }
+            (Some(own), _) => Self(Held::Packed(Rc::new(own))),
+            (None, _) => match narrow {
+                Some(narrow) => Self::from_narrow(narrow),
+                None => Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?),
+            },
+        })
     }
 
     /// The dimensions.
     pub fn dims(&self) -> Vec<usize> {
         match &self.0 {
             Held::F32(tensor) => tensor.dims().to_vec(),
-            Held::Packed(packed) => packed.dims(),
+            Held::Packed(packed) => vec![packed.dims().0, packed.dims().1],
+            Held::Taken(taken) => vec![taken.dims.0, taken.dims.1],
             Held::Narrow(narrow) => vec![narrow.rows(), narrow.columns()],
         }
     }
@@ -136,6 +115,7 @@ impl CpuWeight {
         match &self.0 {
             Held::F32(tensor) => tensor.elem_count() * 4,
             Held::Packed(packed) => packed.bytes(),
+            Held::Taken(taken) => taken.bytes,
             Held::Narrow(narrow) => narrow.bytes().len(),
         }
     }
@@ -162,7 +142,7 @@ impl CpuWeight {
     pub(super) fn tensor(&self, op: &'static str) -> Result<&Tensor, TensorError> {
         let found = match &self.0 {
             Held::F32(tensor) => return Ok(tensor),
-            Held::Packed(_) => "packed for the kernels",
+            Held::Packed(_) | Held::Taken(_) => "packed for the kernels",
             Held::Narrow(narrow) => narrow.format().name(),
         };
         let expected = "held as a tensor, because an operand tracks gradients";
@@ -175,11 +155,16 @@ impl CpuWeight {
             Held::F32(table) => Ok(table.index_select(&Tensor::from_slice(ids, ids.len(), &Device::Cpu)?, 0)?),
             Held::Packed(packed) => {
                 let mut scratch = lorahub_kernels::Scratch::default();
-                with_packed!(&**packed, weight => widened(ids, weight.inputs(), |id, row| {
-                    output_row(weight, id, row, &mut scratch);
-                }))
+                widened(ids, packed.dims().1, |id, row| {
+                    packed.row(id, row, &mut scratch);
+                    Ok(())
+                })
             }
-            Held::Narrow(narrow) => widened(ids, narrow.columns(), |id, row| narrow.widen_row(id, row)),
+            Held::Taken(taken) => widened(ids, taken.dims.1, |id, row| taken.matrix.row(id, row)),
+            Held::Narrow(narrow) => widened(ids, narrow.columns(), |id, row| {
+                narrow.widen_row(id, row);
+                Ok(())
+            }),
         }
     }
 
@@ -201,16 +186,12 @@ impl CpuWeight {
                 return Ok(());
             }
             Held::Packed(packed) => {
-                let x = Rows::new(x, rows, d_in);
-                let mut out = RowsMut {
-                    data: out,
-                    stride: d_out,
-                };
-                let panels = &mut scratch.panels;
-                with_packed!(&**packed, weight => lorahub_kernels::multiply(
-                    x, weight, 0..d_out, &mut out, Output::Store, panels,
-                ));
+                packed.product(rows, x, out, &mut scratch.panels);
                 return Ok(());
+            }
+            Held::Taken(taken) => {
+                // A caller that reuses its memory may have more of it.
+                return taken.matrix.product(rows, &x[..rows * d_in], &mut out[..rows * d_out]);
             }
             Held::Narrow(narrow) => narrow,
         };
@@ -235,17 +216,21 @@ impl CpuWeight {
     pub(super) fn rows_together(&self) -> usize {
         match &self.0 {
             // `32 * 32128` scores are 4 MiB, which a cache can keep.
-            Held::F32(_) | Held::Packed(_) => 32,
+            Held::F32(_) | Held::Packed(_) | Held::Taken(_) => 32,
             Held::Narrow(_) => 128,
         }
     }
 }
 
 /// Rows by number, each written by `widen`.
-fn widened(ids: &[u32], columns: usize, mut widen: impl FnMut(usize, &mut [f32])) -> Result<Tensor, TensorError> {
+fn widened(
+    ids: &[u32],
+    columns: usize,
+    mut widen: impl FnMut(usize, &mut [f32]) -> Result<(), TensorError>,
+) -> Result<Tensor, TensorError> {
     let mut rows = vec![0f32; ids.len() * columns];
     for (row, &id) in rows.chunks_exact_mut(columns.max(1)).zip(ids) {
-        widen(id as usize, row);
+        widen(id as usize, row)?;
     }
     tensor(rows, ids.len(), columns)
 }

@@ -1,0 +1,314 @@
+//! Products on several threads, in a memory that they share.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use futures_channel::oneshot;
+use js_sys::{Array, Atomics, Int32Array, Object, Reflect, WebAssembly};
+use lorahub_kernels::{Job, PANEL, SCRATCH_ROWS};
+use lorahub_tensor::{Matrix, Packed, Products, TensorError};
+use wasm_bindgen::prelude::*;
+use web_sys::{Blob, BlobPropertyBag, Url, Worker};
+
+use crate::HostError;
+use crate::module::{ALIGN, Build, Exports, PLACE, compile, data_and_stack, instantiate};
+use crate::space::{Piece, Space, job, parts};
+
+/// Multiply-adds below which a product is done before a second thread would have woken up.
+const ALONE: usize = 1 << 20;
+
+/// Looks at a word before its watcher goes to sleep: some tens of microseconds, which is what waking up takes.
+const LOOKS: u32 = 20_000;
+
+/// Milliseconds in which a thread does its part of a product, however slow the machine.
+const PATIENCE_MS: f64 = 30_000.0;
+
+/// What a worker has for itself in the shared memory: the words that it watches, its job, its scratch memory, and the
+/// instance's own place.
+#[derive(Debug)]
+struct Seat {
+    at: Piece,
+}
+
+impl Seat {
+    const WORDS: u32 = 0;
+    const JOB: u32 = ALIGN as u32;
+    const SCRATCH: u32 = Self::JOB + size_of::<Job>().next_multiple_of(ALIGN) as u32;
+    const PLACE: u32 = Self::SCRATCH + (4 * PANEL * SCRATCH_ROWS) as u32;
+
+    fn new(space: &Space) -> Result<Self, HostError> {
+        let at = space.take(Self::PLACE as usize + PLACE)?;
+        Ok(Self { at })
+    }
+
+    fn address(&self, part: u32) -> u32 {
+        self.at.address() + part
+    }
+
+    /// Sets the next job, with this seat's scratch memory.
+    fn give(&self, space: &Space, job: Job) {
+        let job = Job {
+            scratch: self.address(Self::SCRATCH),
+            ..job
+        };
+        space.write(self.address(Self::JOB), &job.to_bytes());
+    }
+}
+
+#[derive(Debug)]
+struct Helper {
+    worker: Worker,
+    seat: Seat,
+    words: Int32Array,
+}
+
+impl Helper {
+    /// Lets it begin with the job that its seat was given.
+    fn begin(&self, number: i32) -> Result<(), HostError> {
+        Atomics::store(&self.words, 0, number)?;
+        Atomics::notify(&self.words, 0)?;
+        Ok(())
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.worker.terminate();
+    }
+}
+
+#[derive(Debug)]
+struct Threads {
+    space: Space,
+    build: Build,
+    exports: Exports,
+    seat: Seat,
+    helpers: Vec<Helper>,
+    /// The operands of the product under way; kept and grown.
+    operands: RefCell<Option<Piece>>,
+    number: Cell<i32>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shared(Rc<Threads>);
+
+impl Shared {
+    /// Starts the workers, `threads - 1` of them.
+    pub(crate) async fn open(build: Build, threads: usize) -> Result<Self, HostError> {
+        let module = compile(build.shared())?;
+        let space = Space::new()?;
+        let seat = Seat::new(&space)?;
+        let exports = instantiate(&module, space.memory(), seat.address(Seat::PLACE))?;
+        let mut starting = Vec::new();
+        for _ in 1..threads {
+            starting.push(start(&module, &space)?);
+        }
+        let mut helpers = Vec::new();
+        for (helper, ready) in starting {
+            ready
+                .await
+                .map_err(|_| HostError::Start("a worker was dropped".to_owned()))??;
+            helpers.push(helper);
+        }
+        Ok(Self(Rc::new(Threads {
+            space,
+            build,
+            exports,
+            seat,
+            helpers,
+            operands: RefCell::default(),
+            number: Cell::new(0),
+        })))
+    }
+}
+
+type Ready = oneshot::Receiver<Result<(), HostError>>;
+
+/// Starts one worker, which says when it is ready.
+fn start(module: &WebAssembly::Module, space: &Space) -> Result<(Helper, Ready), HostError> {
+    let seat = Seat::new(space)?;
+    let options = BlobPropertyBag::new();
+    options.set_type("text/javascript");
+    let script = Array::of1(&include_str!("helper.js").into());
+    let url = Url::create_object_url_with_blob(&Blob::new_with_str_sequence_and_options(&script, &options)?)?;
+    let worker = Worker::new(&url)?;
+    let (say, ready) = oneshot::channel();
+    let say = Rc::new(Cell::new(Some(say)));
+    let on_error = {
+        let say = say.clone();
+        Closure::once_into_js(move |event: JsValue| {
+            let message = Reflect::get(&event, &"message".into())
+                .ok()
+                .and_then(|text| text.as_string());
+            let message = message.unwrap_or_else(|| "its script was refused".to_owned());
+            if let Some(say) = say.take() {
+                say.send(Err(HostError::Start(message))).ok();
+            }
+        })
+    };
+    let on_message = Closure::once_into_js(move |_: JsValue| {
+        // The script has been read.
+        Url::revoke_object_url(&url).ok();
+        if let Some(say) = say.take() {
+            say.send(Ok(())).ok();
+        }
+    });
+    worker.set_onerror(Some(on_error.unchecked_ref()));
+    worker.set_onmessage(Some(on_message.unchecked_ref()));
+    let (base, stack) = data_and_stack(seat.address(Seat::PLACE));
+    let message = Object::new();
+    for (name, value) in [
+        ("module", module.into()),
+        ("memory", space.memory().into()),
+        ("base", base.into()),
+        ("stack", stack.into()),
+        ("words", seat.address(Seat::WORDS).into()),
+        ("job", seat.address(Seat::JOB).into()),
+        ("looks", LOOKS.into()),
+    ] as [(&str, JsValue); 7]
+    {
+        Reflect::set(&message, &name.into(), &value)?;
+    }
+    worker.post_message(&message)?;
+    let words = Int32Array::new_with_byte_offset_and_length(&space.memory().buffer(), seat.address(Seat::WORDS), 2);
+    Ok((Helper { worker, seat, words }, ready))
+}
+
+impl Threads {
+    /// Room for the operands of one product.
+    fn operands(&self, bytes: usize) -> Result<u32, HostError> {
+        let kept = &mut *self.operands.borrow_mut();
+        if kept.as_ref().is_none_or(|piece| piece.size() < bytes) {
+            if let Some(old) = kept.take() {
+                self.space.free(old);
+            }
+            *kept = Some(self.space.take(bytes)?);
+        }
+        Ok(kept.as_ref().map_or(0, Piece::address))
+    }
+
+    /// Runs one job on as many threads as it is worth.
+    fn run(&self, job: Job) -> Result<(), HostError> {
+        let work = job.m as usize * job.columns as usize * job.k as usize;
+        let helpers = if work < ALONE { &[] } else { &self.helpers[..] };
+        let parts = helpers.len() as u32 + 1;
+        let number = self.number.get().wrapping_add(1);
+        self.number.set(number);
+        for (helper, part) in helpers.iter().zip(1..) {
+            helper.seat.give(&self.space, job.part(part, parts));
+            helper.begin(number)?;
+        }
+        self.seat.give(&self.space, job.part(0, parts));
+        self.exports.run(self.seat.address(Seat::JOB));
+        for helper in helpers {
+            self.wait(helper, number)?;
+        }
+        Ok(())
+    }
+
+    /// Until the helper has done this job.
+    fn wait(&self, helper: &Helper, number: i32) -> Result<(), HostError> {
+        let word = helper.seat.address(Seat::WORDS) + 4;
+        let started = js_sys::Date::now();
+        loop {
+            // Before its first job, or after some that it had no part in, that is an older number.
+            let done = Atomics::load(&helper.words, 1)?;
+            if done == number {
+                return Ok(());
+            }
+            if self.exports.look(word, done as u32, LOOKS) == done as u32 {
+                if js_sys::Date::now() - started > PATIENCE_MS {
+                    return Err(HostError::Thread);
+                }
+                // A page's own thread must not sleep, and is told so; it looks again.
+                Atomics::wait_with_timeout(&helper.words, 1, done, PATIENCE_MS).ok();
+            }
+        }
+    }
+}
+
+impl Products for Shared {
+    fn instructions(&self) -> &str {
+        self.0.build.instructions()
+    }
+
+    fn threads(&self) -> usize {
+        self.0.helpers.len() + 1
+    }
+
+    fn take(&self, packed: Packed) -> Result<Box<dyn Matrix>, TensorError> {
+        let space = &self.0.space;
+        let (rows, scales) = parts(&packed);
+        let weights = space.take(rows.len())?;
+        space.write(weights.address(), rows);
+        let scale_piece = match scales.is_empty() {
+            true => None,
+            false => Some(space.take(scales.len())?),
+        };
+        if let Some(piece) = &scale_piece {
+            space.write(piece.address(), scales);
+        }
+        let job = Job {
+            weights: weights.address(),
+            scales: scale_piece.as_ref().map_or(0, Piece::address),
+            ..job(&packed)
+        };
+        Ok(Box::new(Held {
+            job,
+            pieces: [Some(weights), scale_piece],
+            threads: self.0.clone(),
+        }))
+    }
+}
+
+/// A matrix in the shared memory.
+#[derive(Debug)]
+struct Held {
+    /// With the matrix's form, shape and addresses.
+    job: Job,
+    pieces: [Option<Piece>; 2],
+    threads: Rc<Threads>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for piece in self.pieces.iter_mut().filter_map(Option::take) {
+            self.threads.space.free(piece);
+        }
+    }
+}
+
+impl Matrix for Held {
+    fn product(&self, rows: usize, x: &[f32], out: &mut [f32]) -> Result<(), TensorError> {
+        let (n, k) = (self.job.n as usize, self.job.k as usize);
+        assert!(
+            x.len() == rows * k && out.len() == rows * n,
+            "operands of another shape"
+        );
+        let threads = &*self.threads;
+        let x_bytes = (4 * x.len()).next_multiple_of(ALIGN);
+        let at = threads.operands(x_bytes + 4 * out.len())?;
+        threads.space.write_numbers(at, x);
+        let job = Job {
+            x: at,
+            m: rows as u32,
+            out: at + x_bytes as u32,
+            ..self.job
+        };
+        threads.run(job)?;
+        threads.space.read_numbers(job.out, out);
+        Ok(())
+    }
+
+    fn row(&self, output: usize, out: &mut [f32]) -> Result<(), TensorError> {
+        let threads = &*self.threads;
+        let at = threads.operands(4 * out.len())?;
+        threads.seat.give(&threads.space, Job { out: at, ..self.job });
+        threads
+            .exports
+            .output_row(threads.seat.address(Seat::JOB), output as u32);
+        threads.space.read_numbers(at, out);
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Packed matrices as bytes, and the memory that threads share.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use js_sys::{Float32Array, Object, Reflect, Uint8Array, WebAssembly};
+use lorahub_kernels::{Form, Job};
+use lorahub_tensor::Packed;
+use range_alloc::RangeAllocator;
+
+use crate::HostError;
+use crate::module::ALIGN;
+
+/// Bytes by which a WebAssembly memory grows.
+const PAGE: usize = 1 << 16;
+
+/// All that 32 bits address.
+const MOST_PAGES: u32 = 1 << 16;
+
+/// A job with this matrix's form and shape, for all of its columns, and no addresses.
+pub(crate) fn job(packed: &Packed) -> Job {
+    let (outputs, inputs) = packed.dims();
+    Job {
+        form: match packed {
+            Packed::F32(_) => Form::F32,
+            Packed::F16(halves) if halves.view().is_finite() => Form::FiniteF16,
+            Packed::F16(_) => Form::F16,
+            Packed::Q8(_) => Form::Q8,
+        },
+        n: outputs as u32,
+        k: inputs as u32,
+        weights: 0,
+        scales: 0,
+        x: 0,
+        m: 0,
+        out: 0,
+        first: 0,
+        columns: outputs as u32,
+        scratch: 0,
+    }
+}
+
+/// The rows of a packed matrix as bytes, and its scales, of which only q8_0 has any.
+pub(crate) fn parts(packed: &Packed) -> (&[u8], &[u8]) {
+    match packed {
+        Packed::F32(weight) => (bytemuck::cast_slice(weight.view().rows()), &[]),
+        Packed::F16(weight) => (bytemuck::cast_slice(weight.view().rows()), &[]),
+        Packed::Q8(weight) => {
+            let view = weight.view();
+            (bytemuck::cast_slice(view.rows()), bytemuck::cast_slice(view.scales()))
+        }
+    }
+}
+
+/// Memory that several workers see, cut into pieces that start at multiples of [`ALIGN`].
+pub(crate) struct Space {
+    memory: WebAssembly::Memory,
+    state: RefCell<State>,
+}
+
+struct State {
+    /// In units of [`ALIGN`] bytes.
+    free: RangeAllocator<u32>,
+    pages: u32,
+    /// Over all of the memory; made anew when it has grown.
+    bytes: Uint8Array,
+    numbers: Float32Array,
+}
+
+impl std::fmt::Debug for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Space").finish_non_exhaustive()
+    }
+}
+
+/// A piece, to be given back to [`Space::free`].
+#[derive(Clone, Debug)]
+pub(crate) struct Piece(Range<u32>);
+
+impl Piece {
+    /// Its address.
+    pub(crate) fn address(&self) -> u32 {
+        self.0.start * ALIGN as u32
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.0.len() * ALIGN
+    }
+}
+
+impl Space {
+    pub(crate) fn new() -> Result<Self, HostError> {
+        let description = Object::new();
+        Reflect::set(&description, &"initial".into(), &1.into())?;
+        Reflect::set(&description, &"maximum".into(), &MOST_PAGES.into())?;
+        Reflect::set(&description, &"shared".into(), &true.into())?;
+        let memory = WebAssembly::Memory::new(&description)?;
+        let state = State {
+            // Nothing is at address zero.
+            free: RangeAllocator::new(1..(PAGE / ALIGN) as u32),
+            pages: 1,
+            bytes: Uint8Array::new(&memory.buffer()),
+            numbers: Float32Array::new(&memory.buffer()),
+        };
+        Ok(Self {
+            memory,
+            state: RefCell::new(state),
+        })
+    }
+
+    pub(crate) fn memory(&self) -> &WebAssembly::Memory {
+        &self.memory
+    }
+
+    /// A piece of at least this size.
+    pub(crate) fn take(&self, bytes: usize) -> Result<Piece, HostError> {
+        let full = || HostError::Memory { bytes };
+        let state = &mut *self.state.borrow_mut();
+        let units = u32::try_from(bytes.div_ceil(ALIGN)).map_err(|_| full())?.max(1);
+        if let Ok(range) = state.free.allocate_range(units) {
+            return Ok(Piece(range));
+        }
+        let pages = (units as usize * ALIGN).div_ceil(PAGE) as u32;
+        let end = state
+            .pages
+            .checked_add(pages)
+            .filter(|&end| end < MOST_PAGES)
+            .ok_or_else(full)?;
+        // A page at least, and by an eighth of what there is, so that small pieces do not each make views anew.
+        let end = end.max(state.pages + state.pages / 8).min(MOST_PAGES - 1);
+        // `grow` throws where the system has no more.
+        let grown: js_sys::Function = Reflect::get(&self.memory, &"grow".into())?.into();
+        grown
+            .call1(&self.memory, &(end - state.pages).into())
+            .map_err(|_| full())?;
+        state.pages = end;
+        state.free.grow_to(end * (PAGE / ALIGN) as u32);
+        state.bytes = Uint8Array::new(&self.memory.buffer());
+        state.numbers = Float32Array::new(&self.memory.buffer());
+        state.free.allocate_range(units).map(Piece).map_err(|_| full())
+    }
+
+    pub(crate) fn free(&self, piece: Piece) {
+        self.state.borrow_mut().free.free_range(piece.0);
+    }
+
+    /// Writes bytes at an address.
+    pub(crate) fn write(&self, address: u32, bytes: &[u8]) {
+        let end = address + bytes.len() as u32;
+        self.state.borrow().bytes.subarray(address, end).copy_from(bytes);
+    }
+
+    /// Writes numbers at an address, which is a multiple of four.
+    pub(crate) fn write_numbers(&self, address: u32, numbers: &[f32]) {
+        self.numbers(address, numbers.len()).copy_from(numbers);
+    }
+
+    /// Reads numbers from an address, which is a multiple of four.
+    pub(crate) fn read_numbers(&self, address: u32, numbers: &mut [f32]) {
+        self.numbers(address, numbers.len()).copy_to(numbers);
+    }
+
+    fn numbers(&self, address: u32, count: usize) -> Float32Array {
+        let start = address / 4;
+        self.state.borrow().numbers.subarray(start, start + count as u32)
+    }
+}

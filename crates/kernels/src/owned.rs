@@ -1,0 +1,178 @@
+//! Packed weights that own their memory, and how they are made.
+
+use crate::multiply::Rows;
+use crate::narrow::{F16Panels, HalfRow, Q8_BLOCK, Q8Panels};
+use crate::pack::{F32Panels, Layout, PANEL, PanelRow};
+use crate::simd::F32x4;
+
+/// The exponent of f16's infinities and NaNs.
+const F16_SPECIAL: u16 = 0x7c00;
+
+/// Weights packed as f32.
+#[derive(Clone, Debug, Default)]
+pub struct PackedF32 {
+    layout: Layout,
+    rows: Vec<PanelRow>,
+}
+
+impl PackedF32 {
+    /// Packs `weight: [n, k]`, as a linear layer stores it.
+    pub fn new(weight: Rows<'_>, k: usize) -> Self {
+        let mut packed = Self::default();
+        packed.pack(weight, k);
+        packed
+    }
+
+    /// Replaces the weights by `weight: [n, k]`, in the memory that is there if it suffices.
+    pub fn pack(&mut self, weight: Rows<'_>, k: usize) {
+        self.reset(weight.count, k);
+        for span in self.layout.spans() {
+            let panel = &mut self.rows[self.layout.range(span)];
+            let first = span.first * PANEL;
+            let columns = PANEL.min(weight.count - first);
+            let sources: [&[f32]; PANEL] = std::array::from_fn(|j| {
+                // Columns past the end repeat the last one for now.
+                &weight.row(first + j.min(columns - 1), k)[span.start..span.start + span.length]
+            });
+            transpose(sources, panel);
+            if columns < PANEL {
+                for row in panel {
+                    row[columns..].fill(0.0);
+                }
+            }
+        }
+    }
+
+    /// Replaces the weights by the transpose of `weight: [k, n]`: products become `x weight`.
+    pub fn pack_transposed(&mut self, weight: Rows<'_>, n: usize) {
+        self.reset(n, weight.count);
+        for span in self.layout.spans() {
+            let first = span.first * PANEL;
+            let columns = PANEL.min(n - first);
+            for (i, to) in self.rows[self.layout.range(span)].iter_mut().enumerate() {
+                let from = &weight.row(span.start + i, n)[first..first + columns];
+                match <&PanelRow>::try_from(from) {
+                    Ok(whole) => *to = *whole,
+                    Err(_) => {
+                        to[..columns].copy_from_slice(from);
+                        to[columns..].fill(0.0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the products read.
+    pub fn view(&self) -> F32Panels<'_> {
+        F32Panels::new(self.layout.n, self.layout.k, &self.rows)
+    }
+
+    fn reset(&mut self, n: usize, k: usize) {
+        self.layout = Layout { n, k };
+        self.rows.resize(self.layout.rows(), [0.0; PANEL]);
+    }
+}
+
+/// `panel[i][j] = sources[j][i]`, four by four.
+fn transpose(sources: [&[f32]; PANEL], panel: &mut [PanelRow]) {
+    let (blocks, rest) = panel.as_chunks_mut::<4>();
+    let done = blocks.len() * 4;
+    for (i, block) in blocks.iter_mut().enumerate() {
+        for j in (0..PANEL).step_by(4) {
+            let square = std::array::from_fn(|row| {
+                let (vectors, _) = sources[j + row].as_chunks::<4>();
+                F32x4::load(&vectors[i])
+            });
+            for (row, column) in block.iter_mut().zip(F32x4::transpose(square)) {
+                let (vectors, _) = row.as_chunks_mut::<4>();
+                column.store(&mut vectors[j / 4]);
+            }
+        }
+    }
+    for (i, row) in rest.iter_mut().enumerate() {
+        *row = sources.map(|source| source[done + i]);
+    }
+}
+
+/// Weights packed as f16: two bytes each.
+#[derive(Clone, Debug)]
+pub struct PackedF16 {
+    layout: Layout,
+    rows: Vec<HalfRow>,
+    /// No weight is infinite or NaN, as in every model that loads: widening then takes half the instructions.
+    finite: bool,
+}
+
+impl PackedF16 {
+    /// Packs `bits: [n, k]`, the bits of f16 numbers, as a linear layer stores them.
+    ///
+    /// # Panics
+    /// If `bits` is not of this size.
+    pub fn new(bits: &[u16], n: usize, k: usize) -> Self {
+        let layout = Layout { n, k };
+        Self {
+            layout,
+            rows: interleave(layout, bits),
+            finite: bits.iter().all(|bits| bits & F16_SPECIAL != F16_SPECIAL),
+        }
+    }
+    /// What the products read.
+    pub fn view(&self) -> F16Panels<'_> {
+        F16Panels::new(self.layout.n, self.layout.k, &self.rows, self.finite)
+    }
+}
+
+/// Weights packed as q8_0: a signed byte each, times an f16 scale for every [`Q8_BLOCK`] along `k`.
+#[derive(Clone, Debug)]
+pub struct PackedQ8 {
+    layout: Layout,
+    rows: Vec<[i8; PANEL]>,
+    /// Like the rows of a matrix `[n, blocks]` packed without blocks of `k`: panel by panel.
+    scales: Vec<HalfRow>,
+}
+
+impl PackedQ8 {
+    /// Packs `values: [n, k]` and the bits of their f16 `scales: [n, ceil(k / 32)]`.
+    ///
+    /// # Panics
+    /// If a slice is not of this size.
+    pub fn new(values: &[i8], scales: &[u16], n: usize, k: usize) -> Self {
+        let layout = Layout { n, k };
+        let blocks = k.div_ceil(Q8_BLOCK);
+        assert_eq!(scales.len(), n * blocks, "scales of {n} outputs, {blocks} blocks each");
+        let mut packed = vec![[0; PANEL]; layout.panels() * blocks];
+        for (output, scales) in scales.chunks_exact(blocks.max(1)).enumerate() {
+            for (block, &scale) in scales.iter().enumerate() {
+                packed[output / PANEL * blocks + block][output % PANEL] = scale;
+            }
+        }
+        Self {
+            layout,
+            rows: interleave(layout, values),
+            scales: packed,
+        }
+    }
+
+    /// What the products read.
+    pub fn view(&self) -> Q8Panels<'_> {
+        Q8Panels::new(self.layout.n, self.layout.k, &self.rows, &self.scales)
+    }
+}
+
+/// `values: [n, k]` in the order of panels.
+fn interleave<T: Copy + Default>(layout: Layout, values: &[T]) -> Vec<[T; PANEL]> {
+    let Layout { n, k } = layout;
+    assert_eq!(values.len(), n * k, "values of {n} outputs and {k} inputs");
+    let mut rows = vec![[T::default(); PANEL]; layout.rows()];
+    for span in layout.spans() {
+        let panel = &mut rows[layout.range(span)];
+        let first = span.first * PANEL;
+        for (j, output) in (first..n.min(first + PANEL)).enumerate() {
+            let from = &values[output * k + span.start..][..span.length];
+            for (row, &value) in panel.iter_mut().zip(from) {
+                row[j] = value;
+            }
+        }
+    }
+    rows
+}

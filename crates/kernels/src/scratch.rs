@@ -1,0 +1,45 @@
+//! The products with memory that grows by itself.
+
+use core::ops::Range;
+
+use crate::multiply::{Output, Rows, RowsMut, SCRATCH_ROWS, multiply_in};
+use crate::pack::{PANEL, PanelRow, Weight, output_row_in};
+
+/// Memory for widened panels, 64 KiB; none while all weights are f32. Make one for each thread and keep it.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    panels: Vec<PanelRow>,
+}
+
+impl Scratch {
+    /// As much as these weights need; what it holds is anything.
+    fn for_weight<W: Weight>(&mut self) -> &mut [PanelRow] {
+        if W::WIDENED && self.panels.is_empty() {
+            self.panels.resize(SCRATCH_ROWS, [0.0; PANEL]);
+        }
+        &mut self.panels
+    }
+}
+
+/// [`multiply_in`] with scratch memory that is made when it is needed.
+///
+/// # Panics
+/// As [`multiply_in`] does.
+pub fn multiply<W: Weight>(
+    x: Rows<'_>,
+    weight: W,
+    columns: Range<usize>,
+    out: &mut RowsMut<'_>,
+    output: Output,
+    scratch: &mut Scratch,
+) {
+    multiply_in(x, weight, columns, out, output, scratch.for_weight::<W>());
+}
+
+/// [`output_row_in`] with scratch memory that is made when it is needed.
+///
+/// # Panics
+/// As [`output_row_in`] does.
+pub fn output_row<W: Weight>(weight: W, output: usize, out: &mut [f32], scratch: &mut Scratch) {
+    output_row_in(weight, output, out, scratch.for_weight::<W>());
+}

@@ -1,0 +1,130 @@
+//! Matrices packed for `lorahub_kernels`, and who multiplies with them.
+
+use std::fmt::Debug;
+
+use lorahub_kernels::{
+    Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight as _, multiply, output_row,
+};
+use lorahub_weights::quant::{Format, Narrow};
+
+use crate::TensorError;
+
+/// Products that are computed elsewhere than in this program's own code: by a build of `lorahub_kernels` for
+/// instructions that not every machine has, or on several threads. Implemented outside this crate, which knows no
+/// WebAssembly engine.
+pub trait Products: Debug {
+    /// The instruction set, as the backend's name says it, such as `wasm relaxed-simd`.
+    fn instructions(&self) -> &str;
+
+    /// Threads that a product runs on.
+    fn threads(&self) -> usize;
+
+    /// Takes a matrix for good.
+    ///
+    /// # Errors
+    /// [`TensorError::Device`] if there is no memory for it.
+    fn take(&self, packed: Packed) -> Result<Box<dyn Matrix>, TensorError>;
+}
+
+/// A matrix `W: [outputs, inputs]` that a [`Products`] has taken.
+pub trait Matrix: Debug {
+    /// `out = x W^T`, with the bits that [`multiply`] of the same build gives a row.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, inputs]`
+    /// - `out`: `[rows, outputs]`
+    ///
+    /// # Errors
+    /// [`TensorError::Device`] if it can no longer compute.
+    fn product(&self, rows: usize, x: &[f32], out: &mut [f32]) -> Result<(), TensorError>;
+
+    /// The weights of one output, `[inputs]`, as f32.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn row(&self, output: usize, out: &mut [f32]) -> Result<(), TensorError>;
+}
+
+/// A matrix in the order in which `lorahub_kernels` reads it.
+#[derive(Debug)]
+pub enum Packed {
+    /// As f32.
+    F32(PackedF32),
+    /// As f16.
+    F16(PackedF16),
+    /// As q8_0.
+    Q8(PackedQ8),
+}
+
+/// Runs the same generic call on whichever format it is.
+macro_rules! with_packed {
+    ($packed:expr, $weight:ident => $call:expr) => {
+        match $packed {
+            Packed::F32(packed) => {
+                let $weight = packed.view();
+                $call
+            }
+            Packed::F16(packed) => {
+                let $weight = packed.view();
+                $call
+            }
+            Packed::Q8(packed) => {
+                let $weight = packed.view();
+                $call
+            }
+        }
+    };
+}
+
+impl Packed {
+    /// A narrow matrix whose form the kernels read.
+    pub(super) fn narrow(narrow: &Narrow) -> Option<Self> {
+        let (rows, columns) = (narrow.rows(), narrow.columns());
+        let bits = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+        match narrow.format() {
+            Format::F16 => {
+                let values: Vec<u16> = narrow.bytes().chunks_exact(2).map(bits).collect();
+                Some(Self::F16(PackedF16::new(&values, rows, columns)))
+            }
+            Format::Q8_0 => {
+                let blocks = || narrow.bytes().chunks_exact(Format::Q8_0.block_bytes());
+                let scales: Vec<u16> = blocks().map(bits).collect();
+                let values: Vec<i8> = blocks().flat_map(|block| &block[2..]).map(|&byte| byte as i8).collect();
+                Some(Self::Q8(PackedQ8::new(&values, &scales, rows, columns)))
+            }
+            Format::Q4_0 => None,
+        }
+    }
+
+    /// Outputs and inputs: the rows and columns of the matrix.
+    pub fn dims(&self) -> (usize, usize) {
+        with_packed!(self, weight => (weight.outputs(), weight.inputs()))
+    }
+
+    /// Bytes that its numbers take, without what fills up the last panel.
+    pub fn bytes(&self) -> usize {
+        let (outputs, inputs) = self.dims();
+        let values = outputs * inputs;
+        match self {
+            Self::F32(_) => 4 * values,
+            Self::F16(_) => 2 * values,
+            Self::Q8(_) => values / Format::Q8_0.block() * Format::Q8_0.block_bytes(),
+        }
+    }
+
+    /// `out = x W^T` in this program's own code.
+    pub(super) fn product(&self, rows: usize, x: &[f32], out: &mut [f32], scratch: &mut Scratch) {
+        let (outputs, inputs) = self.dims();
+        let x = Rows::new(x, rows, inputs);
+        let mut out = RowsMut {
+            data: out,
+            stride: outputs,
+        };
+        with_packed!(self, weight => multiply(x, weight, 0..outputs, &mut out, Output::Store, scratch));
+    }
+
+    /// The weights of one output as f32.
+    pub fn row(&self, output: usize, out: &mut [f32], scratch: &mut Scratch) {
+        with_packed!(self, weight => output_row(weight, output, out, scratch));
+    }
+}
