@@ -8,7 +8,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { ROOT, launch, open } from './lib/browser.mjs';
-import { serve } from './lib/server.mjs';
+import { ISOLATED, serve } from './lib/server.mjs';
 
 const GOLDEN = join(ROOT, 'tests/golden');
 const MODELS = readdirSync(join(GOLDEN, 'models')).sort();
@@ -18,8 +18,7 @@ let browser;
 let opened;
 before(async () => {
   const folders = { '/pkg/': join(ROOT, 'pkg'), '/golden/': GOLDEN, '/pages/': join(ROOT, 'tests/browser/pages') };
-  // Isolated, so that threads may share memory.
-  server = await serve(folders, { headers: { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' } });
+  server = await serve(folders, { headers: ISOLATED });
   browser = await launch();
   opened = await open(browser);
   await opened.page.goto(`${server.origin}/pages/worker.html?script=bindings.worker.mjs`);

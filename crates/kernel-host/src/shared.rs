@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use futures_channel::oneshot;
-use js_sys::{Array, Atomics, Int32Array, Object, Reflect, WebAssembly};
+use js_sys::{Array, Atomics, Function, Int32Array, Object, Reflect, WebAssembly};
 use lorahub_kernels::{Job, PANEL, SCRATCH_ROWS};
 use lorahub_tensor::{Matrix, Packed, Products, TensorError};
 use wasm_bindgen::prelude::*;
@@ -123,6 +123,38 @@ impl Shared {
     }
 }
 
+/// A worker from a script's address. Where the page lets only trusted addresses be scripts, one of the policy `lorahub`.
+fn new_worker(url: &str) -> Result<Worker, HostError> {
+    thread_local! {
+        /// Made once, because a page may forbid a second one of the name.
+        static POLICY: RefCell<Option<JsValue>> = const { RefCell::new(None) };
+    }
+    let global = js_sys::global();
+    let types = Reflect::get(&global, &"trustedTypes".into())?;
+    let address = if types.is_undefined() {
+        url.into()
+    } else {
+        let policy = match POLICY.take() {
+            Some(policy) => policy,
+            None => {
+                let rules = Object::new();
+                let as_it_is = Closure::<dyn FnMut(JsValue) -> JsValue>::new(|url| url).into_js_value();
+                Reflect::set(&rules, &"createScriptURL".into(), &as_it_is)?;
+                method(&types, "createPolicy")?.call2(&types, &"lorahub".into(), &rules)?
+            }
+        };
+        let address = method(&policy, "createScriptURL")?.call1(&policy, &url.into())?;
+        POLICY.set(Some(policy));
+        address
+    };
+    let class = method(&global, "Worker")?;
+    Ok(Reflect::construct(&class, &Array::of1(&address))?.unchecked_into())
+}
+
+fn method(of: &JsValue, name: &str) -> Result<Function, HostError> {
+    Ok(Reflect::get(of, &name.into())?.dyn_into::<Function>()?)
+}
+
 type Ready = oneshot::Receiver<Result<(), HostError>>;
 
 /// Starts one worker, which says when it is ready.
@@ -132,7 +164,7 @@ fn start(module: &WebAssembly::Module, space: &Space) -> Result<(Helper, Ready),
     options.set_type("text/javascript");
     let script = Array::of1(&include_str!("helper.js").into());
     let url = Url::create_object_url_with_blob(&Blob::new_with_str_sequence_and_options(&script, &options)?)?;
-    let worker = Worker::new(&url)?;
+    let worker = new_worker(&url)?;
     let (say, ready) = oneshot::channel();
     let say = Rc::new(Cell::new(Some(say)));
     let on_error = {

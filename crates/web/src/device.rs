@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use lorahub_devices::{Opened, Request, open};
+use lorahub_devices::{DeviceChoice, Opened, Request, open};
 use lorahub_t5::{Config, ModelFiles, T5Error};
 use lorahub_tensor::Products;
 use lorahub_weights::{Limits, SafeTensors, sha256_hex};
@@ -124,6 +124,9 @@ impl Device {
 /// The fastest products on this page that the options allow.
 #[cfg(target_arch = "wasm32")]
 async fn products(options: &LoadOptions) -> Option<Rc<dyn Products>> {
+    if options.device == DeviceChoice::WebGpu {
+        return None;
+    }
     let wish = lorahub_kernel_host::Wish {
         relaxed: options.instructions != Some(Instructions::Simd128),
         threads: options.threads,

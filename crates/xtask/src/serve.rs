@@ -83,6 +83,12 @@ fn start(server: &Arc<Server>) -> Vec<thread::JoinHandle<()>> {
     (0..THREADS).map(|_| worker()).collect()
 }
 
+/// What makes the page cross-origin isolated, so that its threads may share memory.
+const ISOLATED: [(&str, &str); 2] = [
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Embedder-Policy", "require-corp"),
+];
+
 fn answer(request: Request, folder: &Path) -> std::io::Result<()> {
     if !matches!(request.method(), Method::Get | Method::Head) {
         return request.respond(plain(405, "only GET and HEAD"));
@@ -98,8 +104,10 @@ fn answer(request: Request, folder: &Path) -> std::io::Result<()> {
     };
     // Never chunked, so that the page's progress knows how much is to come.
     let mut response = Response::from_data(bytes).with_chunked_threshold(usize::MAX);
-    if let Ok(header) = Header::from_bytes("Content-Type", mime(&path)) {
-        response.add_header(header);
+    for (name, value) in [("Content-Type", mime(&path))].into_iter().chain(ISOLATED) {
+        if let Ok(header) = Header::from_bytes(name, value) {
+            response.add_header(header);
+        }
     }
     request.respond(response)
 }

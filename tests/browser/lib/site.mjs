@@ -3,8 +3,12 @@ import { after, before } from 'node:test';
 import { BASE, DIST, launch, open } from './browser.mjs';
 import { serve } from './server.mjs';
 
-/** Serves the page and starts the browser for the tests of the file that calls this. */
-export function finishedPage() {
+/**
+ * Serves the page and starts the browser for the tests of the file that calls this.
+ *
+ * @param {Record<string, string>} [headers] on every file
+ */
+export function finishedPage(headers) {
   const its = {
     /** The page's address. */
     address: '',
@@ -15,7 +19,7 @@ export function finishedPage() {
   };
   let server;
   before(async () => {
-    server = await serve({ [BASE]: DIST });
+    server = await serve({ [BASE]: DIST }, { headers });
     its.address = server.origin + BASE;
     its.browser = await launch();
   });
