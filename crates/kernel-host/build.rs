@@ -12,6 +12,7 @@ const RELOCATABLE: &[&str] = &[
     "-Clink-arg=--experimental-pic",
     "-Clink-arg=-shared",
     "-Clink-arg=--import-memory",
+    "-Cstrip=symbols",
 ];
 
 /// Memory that several workers share must say how far it grows: to the end of what 32 bits address.
