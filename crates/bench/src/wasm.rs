@@ -5,7 +5,7 @@ use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::{Choice, Device, Machine, Report, run};
+use crate::{Choice, Device, Job, Machine, Report, Setup, Subject, run};
 
 #[wasm_bindgen]
 extern "C" {
@@ -55,8 +55,38 @@ impl Machine for Host {
 #[wasm_bindgen]
 pub async fn bench(device: String, choice: String, host: Host) -> Result<(), JsValue> {
     console_error_panic_hook::set_once();
-    let failed = |error: &dyn std::fmt::Display| JsValue::from_str(&error.to_string());
-    let device: Device = serde_json::from_str(&device).map_err(|error| failed(&error))?;
-    let choice: Choice = serde_json::from_str(&choice).map_err(|error| failed(&error))?;
-    run(device, &choice, &host).await.map_err(|error| failed(&error))
+    let device: Device = serde_json::from_str(&device).map_err(failed)?;
+    let choice: Choice = serde_json::from_str(&choice).map_err(failed)?;
+    run(device, &choice, &host).await.map_err(failed)
+}
+
+/// A [`Subject`], for a driver that asks several in turn.
+#[wasm_bindgen(js_name = Subject)]
+pub struct JsSubject(Subject);
+
+#[wasm_bindgen(js_class = Subject)]
+impl JsSubject {
+    /// Makes the subject `setup` (a [`Setup`] as JSON) ready for `job` (a [`Job`] as JSON).
+    ///
+    /// # Errors
+    /// A string that says what failed.
+    #[wasm_bindgen(constructor)]
+    pub fn new(setup: String, job: String) -> Result<Self, JsValue> {
+        console_error_panic_hook::set_once();
+        let setup: Setup = serde_json::from_str(&setup).map_err(failed)?;
+        let job: Job = serde_json::from_str(&job).map_err(failed)?;
+        Subject::new(setup, &job).map(Self).map_err(failed)
+    }
+
+    /// [`Subject::run`].
+    ///
+    /// # Errors
+    /// A string that says what failed.
+    pub async fn run(&mut self, count: usize) -> Result<f64, JsValue> {
+        self.0.run(count).await.map_err(failed)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> JsValue {
+    JsValue::from_str(&error.to_string())
 }
