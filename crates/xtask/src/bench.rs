@@ -33,7 +33,7 @@ pub(crate) enum Device {
 }
 
 impl Place {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Browser => "browser",
@@ -132,22 +132,38 @@ pub(crate) fn run(device: Device, places: &[Place], choice: &Choice) -> Result<(
             serde_json::from_str(line)
                 .map_err(|error| Error::Check(format!("the benchmark printed `{line}`, which is no report: {error}")))
         });
-        let results = Results {
-            made: today(),
-            machine: machine(),
-            load_before,
-            place: place.name().to_owned(),
-            reports: parsed.collect::<Result<_, _>>()?,
-        };
-        println!("\n{}", bench_tables::section(&results));
-        if choice.is_whole() {
-            let name = format!("benches/results/{}-{}.json", device.name(), place.name());
-            write(&root().join(&name), results.to_json()?)?;
-            bench_tables::update_document()?;
-            println!("  written to {name} and {}", bench_tables::DOCUMENT);
-        } else {
-            println!("  a part of a list: printed, not kept");
-        }
+        let name = format!("{}-{}.json", device.name(), place.name());
+        let kept = choice.is_whole().then_some(name.as_str());
+        keep(place, load_before, parsed.collect::<Result<_, _>>()?, kept)?;
+    }
+    Ok(())
+}
+
+/// Prints the results; under a name, also keeps them and renews the document.
+///
+/// # Errors
+/// A file that cannot be written.
+pub(crate) fn keep(
+    place: Place,
+    load_before: Option<f64>,
+    reports: Vec<Value>,
+    name: Option<&str>,
+) -> Result<(), Error> {
+    let results = Results {
+        made: today(),
+        machine: machine(),
+        load_before,
+        place: place.name().to_owned(),
+        reports,
+    };
+    println!("\n{}", bench_tables::section(&results));
+    if let Some(name) = name {
+        let path = format!("benches/results/{name}");
+        write(&root().join(&path), results.to_json()?)?;
+        bench_tables::update_document()?;
+        println!("  written to {path} and {}", bench_tables::DOCUMENT);
+    } else {
+        println!("  a part of a list: printed, not kept");
     }
     Ok(())
 }
@@ -176,7 +192,14 @@ pub(crate) fn kept() -> Result<Vec<Results>, Error> {
 
 fn native(device: Device, choice: &Choice) -> Result<String, Error> {
     Cmd::cargo()
-        .args(["build", "--release", "--package", "lorahub-bench"])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "lorahub-bench",
+            "--bin",
+            "lorahub-bench",
+        ])
         .run()?;
     let program = target_dir()?
         .join("release")
@@ -194,10 +217,12 @@ fn native(device: Device, choice: &Choice) -> Result<String, Error> {
     command.args(&choice.shapes).read_with_progress()
 }
 
-fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {
+/// Builds `crates/bench` for a browser, and returns the folder of its package.
+///
+/// # Errors
+/// A failed build.
+pub(crate) fn wasm() -> Result<PathBuf, Error> {
     setup::wasm_target()?;
-    setup::npm_ci(&browser_tests())?;
-    let chromium = browser::chromium()?;
     Cmd::cargo()
         .args([
             "build",
@@ -217,6 +242,13 @@ fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {
         .join("lorahub_bench.wasm");
     let out = target_dir()?.join("bench-web");
     build::bind(&wasm, Target::Web, &out)?;
+    Ok(out)
+}
+
+fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {
+    setup::npm_ci(&browser_tests())?;
+    let chromium = browser::chromium()?;
+    let out = wasm()?;
     // As `lorahub_bench::Choice` reads it.
     let choice = json!({
         "list": choice.list, "shapes": choice.shapes, "measures": choice.measures, "repetitions": choice.repetitions,
@@ -242,7 +274,7 @@ fn machine() -> String {
 }
 
 /// The load average of the last minute, where the system says it in a file.
-fn load() -> Option<f64> {
+pub(crate) fn load() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().next()?.parse().ok()
 }

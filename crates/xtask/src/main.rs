@@ -11,6 +11,7 @@ mod check_real;
 mod error;
 mod golden;
 mod gpu;
+mod peers;
 mod process;
 mod project;
 mod serve;
@@ -65,7 +66,10 @@ enum Task {
         wasm_pack: bool,
     },
     /// Measure products, evaluations and generation, natively and in a browser; a whole list's results are kept.
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
+        #[command(subcommand)]
+        comparison: Option<Comparison>,
         /// What to run on.
         #[arg(long, value_enum, default_value_t = bench::Device::Cpu)]
         device: bench::Device,
@@ -85,12 +89,25 @@ enum Task {
     CheckReal(check_real::Arguments),
 }
 
+/// What a benchmark is compared with.
+#[derive(Subcommand)]
+enum Comparison {
+    /// Measure ours beside onnxruntime-web, transformers.js, candle and PyTorch with PEFT; needs Python.
+    Peers(peers::Arguments),
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Serve { port, check } => serve::run(port, check),
         Task::Test { only, firefox } => test::run(&only, firefox),
         Task::Build { profile, wasm_pack } => build::run(profile.as_deref(), wasm_pack),
-        Task::Bench { device, only, choice } => bench::run(device, &only, &choice),
+        Task::Bench {
+            comparison: Some(Comparison::Peers(arguments)),
+            ..
+        } => peers::run(&arguments),
+        Task::Bench {
+            device, only, choice, ..
+        } => bench::run(device, &only, &choice),
         Task::Golden { verify } => golden::run(verify),
         Task::CheckReal(arguments) => check_real::run(&arguments),
     };
