@@ -64,7 +64,7 @@ impl SimpleBackend for RandomWeights {
         if name == "lm_head.weight" {
             return Ok(self.head.clone());
         }
-        let mut random = self.random.lock().map_err(candle_core::Error::wrap)?;
+        let mut random = self.random.lock().map_err(candle_core::Error::msg)?;
         tensor(&mut random, &dims, device)
     }
 

@@ -61,10 +61,12 @@ pub(super) fn all(place: Place, subjects: &[Subject], jobs: &[Job]) -> Result<In
     if place == Place::Browser {
         setup::npm_ci(&browser_tests())?;
         installed.chromium = browser::chromium()?;
-        installed.wasm = bench::wasm()?;
+        let exported = |subject: &Subject| subject.setup["module"] != "wasm";
+        if !subjects.iter().all(exported) {
+            installed.wasm = bench::wasm()?;
+        }
         installed.packages = packages(&folder.join("node"))?;
         installed.models = folder.join("models");
-        let exported = |subject: &Subject| subject.setup["module"] != "wasm";
         let mut shapes: Vec<&str> = jobs
             .iter()
             .filter(|job| {

@@ -188,7 +188,7 @@ fn in_browser() -> Vec<Subject> {
         works,
         candidates,
     };
-    let peer = |name, threads, works, mut setup: Value| {
+    let peer = |name, threads: usize, works, mut setup: Value| {
         setup["threads"] = threads.into();
         Subject {
             name,
