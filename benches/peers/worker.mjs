@@ -7,6 +7,8 @@ let run;
 onmessage = async ({ data }) => {
   try {
     if (data.setup) {
+      // onnxruntime-web would quietly take one thread.
+      if (!crossOriginIsolated) throw new Error('this worker is not cross-origin isolated, so it has no threads');
       const { setup } = await import(`./subjects/${data.setup.module}.mjs`);
       run = await setup(data.setup, data.job);
       postMessage({});

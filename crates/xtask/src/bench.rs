@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, read_text, write};
 use crate::process::Cmd;
 use crate::project::{Target, browser_tests, root, target_dir};
-use crate::{bench_tables, browser, build, gpu, setup};
+use crate::{bench_tables, browser, build, gpu, peers, setup};
 
 /// The profile of the wasm that is measured: the shipped one.
 const PROFILE: &str = "dist";
@@ -25,7 +25,7 @@ pub(crate) enum Place {
 
 /// What to run on.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Device {
+enum Device {
     /// The CPU backend.
     Cpu,
     /// The WebGPU backend.
@@ -50,9 +50,32 @@ impl Device {
     }
 }
 
+/// `cargo xtask bench`, or a comparison.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    comparison: Option<Comparison>,
+    /// What to run on.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// Measure here only; may be given more than once.
+    #[arg(long, value_name = "PLACE")]
+    only: Vec<Place>,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+/// What ours is compared with.
+#[derive(clap::Subcommand)]
+enum Comparison {
+    /// Measure ours beside onnxruntime-web, transformers.js, candle and PyTorch with PEFT; needs Python.
+    Peers(peers::Arguments),
+}
+
 /// What to measure; `crates/bench` knows the names, and what is usual for a device.
 #[derive(clap::Args)]
-pub(crate) struct Choice {
+struct Choice {
     /// How much to measure: short (the CPU's default), reduced (a software adapter's), full (a GPU's).
     #[arg(long)]
     list: Option<String>,
@@ -109,15 +132,19 @@ impl Results {
     }
 }
 
-/// `cargo xtask bench`. Empty `places` are both.
+/// `cargo xtask bench`.
 ///
 /// # Errors
 /// A failed build or run, or a report that is not one.
-pub(crate) fn run(device: Device, places: &[Place], choice: &Choice) -> Result<(), Error> {
-    let places = if places.is_empty() {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
+    if let Some(Comparison::Peers(arguments)) = &arguments.comparison {
+        return peers::run(arguments);
+    }
+    let (device, choice) = (arguments.device, &arguments.choice);
+    let places = if arguments.only.is_empty() {
         &[Place::Native, Place::Browser][..]
     } else {
-        places
+        &arguments.only
     };
     if device == Device::Webgpu && places.contains(&Place::Native) {
         gpu::adapter()?;
