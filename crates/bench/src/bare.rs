@@ -158,7 +158,7 @@ fn activation<B: Backend>(backend: &B, rows: usize, columns: usize) -> Result<B:
 }
 
 /// Irregular values between -1 and 1: time does not depend on them, as long as they are neither zero nor huge.
-fn values(count: usize) -> Vec<f32> {
+pub(crate) fn values(count: usize) -> Vec<f32> {
     (0..count as u32)
         .map(|index| (index.wrapping_mul(2_654_435_761) >> 8) as f32 / (1u32 << 23) as f32 - 1.0)
         .collect()

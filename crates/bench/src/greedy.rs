@@ -23,7 +23,7 @@ pub(crate) async fn measure<B: Bare, M: Machine>(backend: &Rc<B>, plan: &Plan, m
         let mut spans = BATCHES.map(|_| Spans::default());
         for repetition in 0..WARM_UP + plan.repetitions {
             for (inputs, spans) in inputs.iter().zip(&mut spans) {
-                let generation = generate(&work, inputs);
+                let generation = generate(&work, inputs, NEW_TOKENS);
                 if repetition < WARM_UP {
                     generation.await?;
                 } else {
@@ -47,12 +47,16 @@ pub(crate) async fn measure<B: Bare, M: Machine>(backend: &Rc<B>, plan: &Plan, m
 }
 
 /// Every step to the last: random weights end when they like, so `</s>` does not count.
-async fn generate<B: Bare>(work: &Workload<B>, inputs: &[Vec<u32>]) -> Result<(), BenchError> {
+pub(crate) async fn generate<B: Bare>(
+    work: &Workload<B>,
+    inputs: &[Vec<u32>],
+    new_tokens: usize,
+) -> Result<(), BenchError> {
     let adapter = work.modules[0].compose(&work.t5, &[&work.candidates[0]])?;
-    let mut decode = Decode::start(&work.t5, &adapter, inputs, NEW_TOKENS).await?;
+    let mut decode = Decode::start(&work.t5, &adapter, inputs, new_tokens).await?;
     let mut done = 0;
-    while done < NEW_TOKENS {
-        let steps = work.t5.backend().steps_per_read(done).clamp(1, NEW_TOKENS - done);
+    while done < new_tokens {
+        let steps = work.t5.backend().steps_per_read(done).clamp(1, new_tokens - done);
         decode.steps(steps).await?;
         done += steps;
     }

@@ -5,6 +5,8 @@
 //! once over [`Bare`] backends, and the same code runs natively (`src/main.rs`) and in a browser's worker (`wasm`). The
 //! [`Machine`] brings the clocks. What is compared is measured in turns within one run, and medians are reported.
 //!
+//! Beside that, a [`Subject`] does the same work as its peers when it is told to: `cargo xtask bench peers`.
+//!
 //! This is no test: it asserts nothing about speed.
 
 mod bare;
@@ -14,6 +16,7 @@ mod greedy;
 mod machine;
 mod plan;
 mod report;
+mod subject;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
 mod workload;
@@ -29,6 +32,7 @@ pub use bare::Bare;
 pub use machine::{Machine, Timing};
 pub use plan::{Choice, Device, Lengths, List, Measure, Plan, Shape, Stored};
 pub use report::{Batch, DeviceReport, EvaluationReport, GemmReport, GreedyReport, Report};
+pub use subject::{Job, Setup, Subject};
 
 /// Why a benchmark could not run.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,9 @@ pub enum BenchError {
     /// A product could not be run.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// candle's own T5 could not be built or run.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
     /// There is no GPU that will do.
     #[error(transparent)]
     Gpu(#[from] GpuError),

@@ -46,7 +46,7 @@ impl<B: Bare> Workload<B> {
     }
 }
 
-fn many(random: &mut Rng, count: usize, scale: f64) -> Vec<f32> {
+pub(crate) fn many(random: &mut Rng, count: usize, scale: f64) -> Vec<f32> {
     (0..count)
         .map(|_| ((random.uniform() * 2.0 - 1.0) * scale) as f32)
         .collect()
@@ -81,9 +81,13 @@ fn modules(spec: &BaseSpec) -> Result<Vec<Module>, BenchError> {
 
 /// Random sequences of these lengths.
 pub(crate) fn tokens<B: Bare>(t5: &T5<B>, lengths: &[usize]) -> Vec<Vec<u32>> {
-    let vocab = t5.config().vocab_size as u64;
+    random_ids(t5.config().vocab_size, lengths)
+}
+
+/// Random sequences of these lengths for a vocabulary of this size.
+pub(crate) fn random_ids(vocab: usize, lengths: &[usize]) -> Vec<Vec<u32>> {
     let mut random = Rng::new(10);
-    let mut token = || (2 + random.next_u64() % (vocab - 2)) as u32;
+    let mut token = || (2 + random.next_u64() % (vocab as u64 - 2)) as u32;
     lengths
         .iter()
         .map(|&length| (0..length).map(|_| token()).collect())

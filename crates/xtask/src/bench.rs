@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, read_text, write};
 use crate::process::Cmd;
 use crate::project::{Target, browser_tests, root, target_dir};
-use crate::{bench_tables, browser, build, gpu, setup};
+use crate::{bench_tables, browser, build, gpu, peers, setup};
 
 /// The profile of the wasm that is measured: the shipped one.
 const PROFILE: &str = "dist";
@@ -25,7 +25,7 @@ pub(crate) enum Place {
 
 /// What to run on.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Device {
+enum Device {
     /// The CPU backend.
     Cpu,
     /// The WebGPU backend.
@@ -33,7 +33,7 @@ pub(crate) enum Device {
 }
 
 impl Place {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Browser => "browser",
@@ -50,9 +50,32 @@ impl Device {
     }
 }
 
+/// `cargo xtask bench`, or a comparison.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    comparison: Option<Comparison>,
+    /// What to run on.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// Measure here only; may be given more than once.
+    #[arg(long, value_name = "PLACE")]
+    only: Vec<Place>,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+/// What ours is compared with.
+#[derive(clap::Subcommand)]
+enum Comparison {
+    /// Measure ours beside onnxruntime-web, transformers.js, candle and PyTorch with PEFT; needs Python.
+    Peers(peers::Arguments),
+}
+
 /// What to measure; `crates/bench` knows the names, and what is usual for a device.
 #[derive(clap::Args)]
-pub(crate) struct Choice {
+struct Choice {
     /// How much to measure: short (the CPU's default), reduced (a software adapter's), full (a GPU's).
     #[arg(long)]
     list: Option<String>,
@@ -116,15 +139,19 @@ impl Results {
     }
 }
 
-/// `cargo xtask bench`. Empty `places` are both.
+/// `cargo xtask bench`.
 ///
 /// # Errors
 /// A failed build or run, or a report that is not one.
-pub(crate) fn run(device: Device, places: &[Place], choice: &Choice) -> Result<(), Error> {
-    let places = if places.is_empty() {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
+    if let Some(Comparison::Peers(arguments)) = &arguments.comparison {
+        return peers::run(arguments);
+    }
+    let (device, choice) = (arguments.device, &arguments.choice);
+    let places = if arguments.only.is_empty() {
         &[Place::Native, Place::Browser][..]
     } else {
-        places
+        &arguments.only
     };
     if device == Device::Webgpu && places.contains(&Place::Native) {
         gpu::adapter()?;
@@ -139,22 +166,38 @@ pub(crate) fn run(device: Device, places: &[Place], choice: &Choice) -> Result<(
             serde_json::from_str(line)
                 .map_err(|error| Error::Check(format!("the benchmark printed `{line}`, which is no report: {error}")))
         });
-        let results = Results {
-            made: today(),
-            machine: machine(),
-            load_before,
-            place: place.name().to_owned(),
-            reports: parsed.collect::<Result<_, _>>()?,
-        };
-        println!("\n{}", bench_tables::section(&results));
-        if choice.is_whole() {
-            let name = format!("benches/results/{}-{}.json", device.name(), place.name());
-            write(&root().join(&name), results.to_json()?)?;
-            bench_tables::update_document()?;
-            println!("  written to {name} and {}", bench_tables::DOCUMENT);
-        } else {
-            println!("  a part of a list: printed, not kept");
-        }
+        let name = format!("{}-{}.json", device.name(), place.name());
+        let kept = choice.is_whole().then_some(name.as_str());
+        keep(place, load_before, parsed.collect::<Result<_, _>>()?, kept)?;
+    }
+    Ok(())
+}
+
+/// Prints the results; under a name, also keeps them and renews the document.
+///
+/// # Errors
+/// A file that cannot be written.
+pub(crate) fn keep(
+    place: Place,
+    load_before: Option<f64>,
+    reports: Vec<Value>,
+    name: Option<&str>,
+) -> Result<(), Error> {
+    let results = Results {
+        made: today(),
+        machine: machine(),
+        load_before,
+        place: place.name().to_owned(),
+        reports,
+    };
+    println!("\n{}", bench_tables::section(&results));
+    if let Some(name) = name {
+        let path = format!("benches/results/{name}");
+        write(&root().join(&path), results.to_json()?)?;
+        bench_tables::update_document()?;
+        println!("  written to {path} and {}", bench_tables::DOCUMENT);
+    } else {
+        println!("  a part of a list: printed, not kept");
     }
     Ok(())
 }
@@ -183,7 +226,14 @@ pub(crate) fn kept() -> Result<Vec<Results>, Error> {
 
 fn native(device: Device, choice: &Choice) -> Result<String, Error> {
     Cmd::cargo()
-        .args(["build", "--release", "--package", "lorahub-bench"])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "lorahub-bench",
+            "--bin",
+            "lorahub-bench",
+        ])
         .run()?;
     let program = target_dir()?
         .join("release")
@@ -201,10 +251,12 @@ fn native(device: Device, choice: &Choice) -> Result<String, Error> {
     command.args(&choice.shapes).read_with_progress()
 }
 
-fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {
+/// Builds `crates/bench` for a browser, and returns the folder of its package.
+///
+/// # Errors
+/// A failed build.
+pub(crate) fn wasm() -> Result<PathBuf, Error> {
     setup::wasm_target()?;
-    setup::npm_ci(&browser_tests())?;
-    let chromium = browser::chromium()?;
     Cmd::cargo()
         .args([
             "build",
@@ -224,6 +276,13 @@ fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {
         .join("lorahub_bench.wasm");
     let out = target_dir()?.join("bench-web");
     build::bind(&wasm, Target::Web, &out)?;
+    Ok(out)
+}
+
+fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {
+    setup::npm_ci(&browser_tests())?;
+    let chromium = browser::chromium()?;
+    let out = wasm()?;
     let threads = choice.threads;
     // As `lorahub_bench::Choice` reads it.
     let choice = json!({
@@ -250,7 +309,7 @@ fn machine() -> String {
 }
 
 /// The load average of the last minute, where the system says it in a file.
-fn load() -> Option<f64> {
+pub(crate) fn load() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().next()?.parse().ok()
 }

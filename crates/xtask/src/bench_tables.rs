@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::bench::{Results, kept};
 use crate::error::{Error, read_text, write};
+use crate::peers;
 use crate::project::root;
 
 /// The document that holds the tables of all results that are kept.
@@ -69,12 +70,15 @@ pub(crate) fn section(results: &Results) -> String {
         evaluations(&of_kind("evaluation")),
         products(&of_kind("gemm")),
         generation(&of_kind("greedy")),
+        peers::tables::evaluations(&of_kind("peer_evaluation")),
+        peers::tables::generation(&of_kind("peer_greedy")),
+        peers::tables::products(&of_kind("peer_gemm")),
     ];
     text + &tables.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 /// A table, or nothing without rows.
-fn table(head: &[&str], rows: Vec<Vec<String>>) -> Option<String> {
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> Option<String> {
     if rows.is_empty() {
         return None;
     }
@@ -177,12 +181,12 @@ fn generation(reports: &[&Value]) -> Option<String> {
     table(&head, rows.collect())
 }
 
-fn words(value: &Value) -> String {
+pub(crate) fn words(value: &Value) -> String {
     value.as_str().unwrap_or("?").to_owned()
 }
 
 /// Empty where there is no number.
-fn number(value: &Value, digits: usize) -> String {
+pub(crate) fn number(value: &Value, digits: usize) -> String {
     value
         .as_f64()
         .map_or_else(String::new, |value| format!("{value:.digits$}"))

@@ -3,7 +3,7 @@
 //! The data they write are committed; nothing else here needs Python.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Error, read};
 use crate::process::Cmd;
@@ -44,18 +44,23 @@ pub(crate) fn run(verify: bool) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Missing`] without Python, [`Error::Child`] if a package cannot be installed.
 pub(crate) fn python() -> Result<PathBuf, Error> {
-    environment(&root().join("tests/golden/scripts"))
+    environment("golden-venv", &[])
 }
 
-/// The environment's Python, made or renewed when the requirements changed.
-fn environment(scripts: &Path) -> Result<PathBuf, Error> {
-    let folder = target_dir()?.join("golden-venv");
+/// The Python of an environment in the target folder's `name`, made or renewed when the requirements changed: those of the
+/// golden scripts, and these files'.
+///
+/// # Errors
+/// As [`python`].
+pub(crate) fn environment(name: &str, more: &[PathBuf]) -> Result<PathBuf, Error> {
+    let folder = target_dir()?.join(name);
     let python = folder.join(if cfg!(windows) {
         "Scripts/python.exe"
     } else {
         "bin/python"
     });
-    let requirements = REQUIREMENTS.map(|name| scripts.join(name));
+    let scripts = root().join("tests/golden/scripts");
+    let requirements = [&REQUIREMENTS.map(|name| scripts.join(name)), more].concat();
     let mut pinned = Vec::new();
     for file in &requirements {
         pinned.extend(read(file)?);
@@ -68,7 +73,7 @@ fn environment(scripts: &Path) -> Result<PathBuf, Error> {
     }
     let system = on_path(PYTHONS).ok_or_else(|| Error::Missing {
         what: "there is no Python on PATH".into(),
-        remedy: "install Python 3.11 or newer; only `cargo xtask golden` needs it".into(),
+        remedy: "install Python 3.11 or newer; only `golden`, `check-real` and `bench peers` need it".into(),
     })?;
     Cmd::new(system)
         .args(["-m", "venv", "--clear"])

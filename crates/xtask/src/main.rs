@@ -11,6 +11,7 @@ mod check_real;
 mod error;
 mod golden;
 mod gpu;
+mod peers;
 mod process;
 mod project;
 mod serve;
@@ -65,16 +66,7 @@ enum Task {
         wasm_pack: bool,
     },
     /// Measure products, evaluations and generation, natively and in a browser; a whole list's results are kept.
-    Bench {
-        /// What to run on.
-        #[arg(long, value_enum, default_value_t = bench::Device::Cpu)]
-        device: bench::Device,
-        /// Measure here only; may be given more than once.
-        #[arg(long, value_name = "PLACE")]
-        only: Vec<bench::Place>,
-        #[command(flatten)]
-        choice: bench::Choice,
-    },
+    Bench(Box<bench::Arguments>),
     /// Make the golden data in tests/golden with Python, in its own virtual environment.
     Golden {
         /// Check instead: load fresh exports in PEFT and run the reference package.
@@ -90,7 +82,7 @@ fn main() -> ExitCode {
         Task::Serve { port, check } => serve::run(port, check),
         Task::Test { only, firefox } => test::run(&only, firefox),
         Task::Build { profile, wasm_pack } => build::run(profile.as_deref(), wasm_pack),
-        Task::Bench { device, only, choice } => bench::run(device, &only, &choice),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Golden { verify } => golden::run(verify),
         Task::CheckReal(arguments) => check_real::run(&arguments),
     };

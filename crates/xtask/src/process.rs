@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::error::Error;
 use crate::project::root;
@@ -114,6 +114,16 @@ impl Cmd {
             command: self.shown,
             outcome: format!("failed ({})", output.status),
         })
+    }
+
+    /// Starts it with pipes to its standard input and from its standard output, for whoever talks to it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is no such program.
+    pub(crate) fn talk(mut self) -> Result<Child, Error> {
+        println!("  $ {}", self.shown);
+        self.inner.stdin(Stdio::piped()).stdout(Stdio::piped());
+        self.inner.spawn().map_err(|e| self.not_started(&e))
     }
 
     fn not_started(&self, error: &std::io::Error) -> Error {
