@@ -19,7 +19,7 @@ pub struct Ours(Ready);
 enum Ready {
     Evaluation {
         work: Workload<Cpu>,
-        shots: Prepared<Cpu>,
+        shots: Box<Prepared<Cpu>>,
     },
     Greedy {
         work: Workload<Cpu>,
@@ -46,7 +46,7 @@ impl Ours {
                 ref targets,
             } => {
                 let work = Workload::new(&Rc::new(backend), shape, &[Rule::Reference], CANDIDATES)?;
-                let shots = work.t5.prepare(&tokens(&work.t5, inputs), &tokens(&work.t5, targets))?;
+                let shots = Box::new(work.t5.prepare(&tokens(&work.t5, inputs), &tokens(&work.t5, targets))?);
                 Ready::Evaluation { work, shots }
             }
             Job::Greedy {
