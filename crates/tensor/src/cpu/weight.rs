@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use lorahub_kernels::{Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Weight, output_row};
-use lorahub_weights::quant::{Format, Narrow, WeightStorage};
+use lorahub_weights::Held as Values;
+use lorahub_weights::quant::{Format, Narrow};
 
 use super::fused::{View, tensor};
 use super::gemm::{Strided, for_each, multiply};
@@ -54,12 +55,7 @@ impl Packed {
                 let values: Vec<u16> = narrow.bytes().chunks_exact(2).map(bits).collect();
                 Some(Self::F16(PackedF16::new(&values, rows, columns)))
             }
-            Format::Q8_0 => {
-                let blocks = || narrow.bytes().chunks_exact(Format::Q8_0.block_bytes());
-                let scales: Vec<u16> = blocks().map(bits).collect();
-                let values: Vec<i8> = blocks().flat_map(|block| &block[2..]).map(|&byte| byte as i8).collect();
-                Some(Self::Q8(PackedQ8::new(&values, &scales, rows, columns)))
-            }
+            Format::Q8_0 => Some(Self::Q8(PackedQ8::from_blocks(narrow.bytes(), rows, columns))),
             Format::Q4_0 => None,
         }
     }
@@ -97,25 +93,21 @@ impl CpuWeight {
         Self(Held::Narrow(Arc::new(narrow)))
     }
 
-    /// `data` of `shape` in the form that `storage` takes for it; with `packed` in the kernels' order, where they have
-    /// one.
-    pub(super) fn new(
-        shape: &[usize],
-        data: Vec<f32>,
-        storage: WeightStorage,
-        packed: bool,
-    ) -> Result<Self, TensorError> {
-        let [rows, columns] = *shape else {
-            return Ok(Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?));
+    /// Values of this shape; with `packed` in the kernels' order, where they have one.
+    pub(super) fn new(shape: &[usize], values: Values, packed: bool) -> Result<Self, TensorError> {
+        let data = match values {
+            Values::F32(data) => data,
+            Values::Narrow(narrow) => {
+                let own = packed.then(|| Packed::narrow(&narrow)).flatten();
+                return Ok(match own {
+                    Some(own) => Self(Held::Packed(Arc::new(own))),
+                    None => Self::from_narrow(narrow),
+                });
+            }
         };
-        if let Some(format) = storage.format_of(&data, columns) {
-            let narrow = Narrow::quantise(format, rows, columns, &data)?;
-            return Ok(match Packed::narrow(&narrow) {
-                Some(own) if packed => Self(Held::Packed(Arc::new(own))),
-                _ => Self::from_narrow(narrow),
-            });
-        }
-        if packed {
+        if let [rows, columns] = *shape
+            && packed
+        {
             let own = PackedF32::new(Rows::new(&data, rows, columns), columns);
             return Ok(Self(Held::Packed(Arc::new(Packed::F32(own)))));
         }
