@@ -230,6 +230,78 @@ test('what the disk has changed is noticed, and what is deleted is gone', { time
   assert.deepEqual(await ask({ method: 'kept' }), []);
 });
 
+/** A load in 8 bits at a new visit: what became of the conversion, and the logits. */
+async function loadNarrow(dtype = 'q8_0') {
+  await arrive();
+  cdn.log.length = 0;
+  const { conversion, logits } = await ask({ method: 'load', base: BASE, device: 'cpu', dtype, input: [5, 9, 20, 1] });
+  assert.deepEqual(cdn.log, []);
+  return { conversion, logits };
+}
+
+test('weights that were converted are read at the next load, made again where they changed, and deleted with the model', { timeout: 120_000 }, async () => {
+  await ask({ method: 'download', names: [BASE] });
+  const { logits } = await loadNarrow('f32');
+  const [{ converted }] = await ask({ method: 'kept' });
+  assert.equal(converted, undefined, 'f32 needs no conversion');
+  const first = await loadNarrow();
+  assert.deepEqual(first.conversion, { state: 'kept' });
+  assert.notDeepEqual(first.logits, logits, 'q8_0 rounds');
+  const again = { ...first, conversion: { state: 'read' } };
+  assert.deepEqual(await loadNarrow(), again);
+  const kept = async () => (await ask({ method: 'kept' }))[0];
+  const [one] = (await kept()).converted;
+  assert.equal(one.storage, 'q8_0');
+  const files = (await kept()).bytes;
+  assert.equal(await ask({ method: 'verify', name: BASE }), files + one.size);
+
+  const { sha256: hash, size } = one;
+  for (const wrong of [{ at: 14 }, { at: 5000 }, { at: size - 80 }, { cut: 1 }, { cut: size }]) {
+    await ask({ method: 'spoil', sha256: hash, ...wrong });
+    assert.deepEqual(await loadNarrow(), first, JSON.stringify(wrong));
+    assert.deepEqual((await kept()).converted, [one]);
+    assert.deepEqual(await loadNarrow(), again, JSON.stringify(wrong));
+  }
+  // Verifying removes what is not right; it can be made again.
+  await ask({ method: 'spoil', sha256: hash });
+  assert.equal(await ask({ method: 'verify', name: BASE }), files);
+  assert.deepEqual(await loadNarrow(), first);
+
+  assert.deepEqual((await loadNarrow('q4_0')).conversion, { state: 'kept' });
+  assert.equal((await kept()).converted.length, 2);
+  await ask({ method: 'delete', name: BASE });
+  assert.deepEqual(await ask({ method: 'left' }), []);
+});
+
+test('a storage that is full does not keep a model from being opened', { timeout: 120_000 }, async () => {
+  await ask({ method: 'download', names: [BASE] });
+  const { logits } = await loadNarrow();
+  await ask({ method: 'delete', name: BASE });
+  await ask({ method: 'download', names: [BASE] });
+  const before = await ask({ method: 'left' });
+  await arrive();
+  await ask({ method: 'room', bytes: 50_000 });
+  const found = await ask({ method: 'load', base: BASE, device: 'cpu', dtype: 'q8_0', input: [5, 9, 20, 1] });
+  assert.equal(found.conversion.state, 'failed');
+  assert.match(found.conversion.problem, /QuotaExceededError/);
+  assert.deepEqual(found.logits, logits);
+  assert.deepEqual(await ask({ method: 'left' }), before, 'nothing of it is left');
+});
+
+test('a file that has changed is noticed when it is opened, deleted, and fetched again', { timeout: 60_000 }, async () => {
+  await ask({ method: 'download', names: [BASE] });
+  const weights = sha256(readFileSync(join(GOLDEN, 'base/model.safetensors')));
+  for (const wrong of [{ at: 5000 }, { cut: 1 }]) {
+    await ask({ method: 'spoil', sha256: weights, ...wrong });
+    const words = wrong.cut ? 'is not kept here' : 'golden/gated/model.safetensors have changed in the storage';
+    await refused(ask({ method: 'load', base: BASE, device: 'cpu', dtype: 'f32' }), words);
+    assert.equal((await ask({ method: 'kept' }))[0].whole, false);
+    const said = await ask({ method: 'download', names: [BASE] });
+    assert.deepEqual(said.filter(({ state }) => state === 'done').map(({ path }) => path), ['model.safetensors']);
+    await ask({ method: 'load', base: BASE, device: 'cpu', dtype: 'f32' });
+  }
+});
+
 test('a name that the manifest does not list, and a manifest that is none, are refused', { timeout: 60_000 }, async () => {
   await refused(ask({ method: 'download', names: ['nobody/nothing'] }), 'is not in the manifest');
   await refused(ask({ method: 'open', address: cdn.origin, manifest: '{"version": 2}' }), 'version 2');

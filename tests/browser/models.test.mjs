@@ -290,6 +290,7 @@ test('a base and modules of the visitor’s own are recognised, opened and adapt
   // Their ranks differ, so the paper's rule cannot mix them.
   await page.getByTestId('advanced').locator('summary').click();
   assert.equal(await page.getByTestId('rule').inputValue(), 'exact');
+  assert.equal(await page.getByTestId('rule').locator('option[value="reference"]').isDisabled(), true);
   await adaptOwn(at);
   assert.deepEqual(hub.cdn.log, []);
   const asked = hub.server.requests.slice(before).filter(({ method, url }) => method !== 'GET' || !/\/(lists|docs)\//.test(url));
@@ -369,6 +370,41 @@ test('what is stored is shown, verified and deleted; the open model is spared on
   await driver.click('delete-all-yes');
   await page.getByTestId(`stored-${GATED}`).waitFor({ state: 'detached' });
   assert.match(await text(driver, 'stored-total'), /^Nothing is stored here/);
+  at.expectQuiet();
+  await context.close();
+});
+
+test('a model in fewer bits is converted once, listed, and deleted with what was made of it', { timeout: 90_000 }, async () => {
+  const at = await visit();
+  const { page, driver, context } = at;
+  await panel(at, 'hub');
+  await page.getByTestId('weights').selectOption('q8_0');
+  await fetchGated(at);
+  assert.match(await openModel(driver), /weights held as q8_0/);
+  const listed = async () => {
+    await panel(at, 'stored');
+    await page.getByTestId(`converted-q8_0-${GATED}`).waitFor();
+    return text(driver, `converted-q8_0-${GATED}`);
+  };
+  assert.match(await listed(), /converted to q8_0, 1\d\d\s*kB/);
+  assert.match(await text(driver, 'stored-total'), /^5\d\d\s*kB in 3 models and modules/);
+  await page.reload();
+  await opened(at, GATED);
+  await adaptOwn(at);
+  await listed();
+
+  // Everything goes, the open model with it: the question says so, and the model goes on.
+  await driver.click('delete-all');
+  assert.match(await text(driver, 'delete-all-ask'), /golden\/gated is open: it goes on working on this device until you leave it/);
+  await driver.click('delete-all-yes');
+  await page.getByTestId(`stored-${GATED}`).waitFor({ state: 'detached' });
+  assert.match(await text(driver, 'stored-total'), /^Nothing is stored here/);
+  await driver.click('models-close');
+  assert.notEqual((await ask(driver, 'the cow slept')).composed, null);
+  await page.reload();
+  await opened(at, 'lorahub-demo');
+  assert.match(await text(driver, 'model-note'), /golden\/gated is no longer stored/);
+  assert.deepEqual(await problemsShown(driver), []);
   at.expectQuiet();
   await context.close();
 });

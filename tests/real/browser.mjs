@@ -15,13 +15,15 @@ import { serve } from '../browser/lib/server.mjs';
 
 const [folder, base] = process.argv.slice(2);
 const FILES = ['config.json', 'tokenizer.json', 'model.safetensors'];
-/** Device and form; the CPU's wasm holds f32 where that fits. */
+/** Device and form; the CPU's wasm holds f32 where that fits. Each twice: the first converts, the second reads. */
 const LOADS = [
   ['cpu', 'q8_0'],
   ['cpu', 'f16'],
   ['webgpu', 'q8_0'],
   ['webgpu', 'f16'],
 ];
+/** Of the storage's own rate, what reading a base into the CPU's memory must reach. */
+const RATIO = 0.5;
 
 const manifest = JSON.stringify({ version: 1, bases: [{ id: base, repository: base, files: FILES.map((path) => ({ path })) }] });
 const cdn = await start({ root: folder });
@@ -49,11 +51,19 @@ try {
   say({ step: 'download', seconds: round(seconds), megabytes: Math.round(bytes / 1e6), megabytesPerSecond: round(bytes / 1e6 / seconds) });
   cdn.log.length = 0;
   await arrive();
-  say({ step: 'storage', ...(await ask({ method: 'readRate', name: base })) });
+  const storage = await ask({ method: 'readRate', name: base });
+  say({ step: 'storage', ...storage });
   for (const [device, dtype] of LOADS) {
-    await arrive();
-    const found = await ask({ method: 'load', base, device, dtype }).catch((error) => ({ refused: error.message.split('\n')[0] }));
-    say({ step: 'load', device, dtype, ...found });
+    for (const step of ['load', 'load again']) {
+      await arrive();
+      const found = await ask({ method: 'load', base, device, dtype }).catch((error) => ({ refused: error.message.split('\n')[0] }));
+      const ofStorage = found.refused ? {} : { ofStorage: Math.round((found.megabytesPerSecond / storage.megabytesPerSecond) * 100) / 100 };
+      say({ step, device, dtype, ...found, ...ofStorage });
+      if (device === 'cpu' && found.conversion?.state === 'read' && ofStorage.ofStorage < RATIO) {
+        console.error(`${dtype} is read at ${ofStorage.ofStorage} of the storage's rate, expected ${RATIO}`);
+        process.exitCode = 1;
+      }
+    }
   }
   say({ step: 'requests after the download', count: cdn.log.length });
 } finally {

@@ -214,9 +214,10 @@ export class LorahubComposer extends LitElement {
 
   protected override render(): TemplateResult {
     const j = this.#journey;
+    const note = j.modelNote ?? j.family?.note;
     return html`
       ${this.#status(j)}
-      ${j.modelNote === undefined ? nothing : html`<p class="note moved" role="status" data-testid=${T.modelNote}>${j.modelNote}</p>`}
+      ${note === undefined ? nothing : html`<p class="note moved" role="status" data-testid=${T.modelNote}>${note}</p>`}
       ${modelsPanel(j, this.#models, { dragging: this.dragging, add: (files) => void this.#models.add(files) })}
       ${j.draft ? this.#journeyView(j) : this.#loadingView(j)} ${this.#problems(j)}
       <div class="sr-only" role="status" data-testid=${T.status}>${this.announcement}</div>

@@ -70,6 +70,8 @@ export const T = {
   storedVerify: (name: string) => `stored-verify-${name}`,
   storedDelete: (name: string) => `stored-delete-${name}`,
   storedTotal: 'stored-total',
+  deleteAllAsk: 'delete-all-ask',
+  converted: (name: string, storage: string) => `converted-${storage}-${name}`,
   deleteAll: 'delete-all',
   deleteAllYes: 'delete-all-yes',
 

@@ -98,7 +98,7 @@ impl Bank {
     pub fn new(modules: Vec<Module>, rule: Rule) -> Result<Self, AdapterError> {
         let first = modules.first().ok_or(AdapterError::NoModules)?;
         for other in &modules {
-            check_alike(first, other, rule)?;
+            check_together(first, other, rule)?;
         }
         let leaves = modules
             .iter()
@@ -190,7 +190,12 @@ impl Bank {
 }
 
 /// The reference checks shapes only, against the first module; here the target sets must also be equal.
-fn check_alike(first: &Module, other: &Module, rule: Rule) -> Result<(), AdapterError> {
+/// Checks that a module can be stacked beside the first one under a rule, as [`Bank::new`] does.
+///
+/// # Errors
+/// [`AdapterError::TargetsDiffer`], [`AdapterError::SizesDiffer`], and under [`Rule::Reference`]
+/// [`AdapterError::RanksDiffer`].
+pub fn check_together(first: &Module, other: &Module, rule: Rule) -> Result<(), AdapterError> {
     let only_in = |a: &Module, b: &Module| a.pairs.keys().find(|path| !b.pairs.contains_key(*path)).cloned();
     if let Some(path) = only_in(first, other).or_else(|| only_in(other, first)) {
         return Err(AdapterError::TargetsDiffer {

@@ -18,7 +18,7 @@ mod module;
 mod peft;
 mod scales;
 
-pub use bank::{Bank, BankTarget, ModuleInfo};
+pub use bank::{Bank, BankTarget, ModuleInfo, check_together};
 pub use compose::{Rule, compose};
 pub use error::AdapterError;
 pub use export::{Composition, Export, ModuleShare, Provenance, export, export_as, export_size};

@@ -117,7 +117,7 @@ impl Base {
             pollster::block_on(opened.device.load(files)).map_err(of_base)
         };
         Ok(Self {
-            model: with_weights(place, load)?,
+            model: with_weights(place, Some(opened.device.storage()), load)?,
             id: place.name(),
             place: place.clone(),
         })

@@ -1,20 +1,24 @@
 //! The weights of a base on disk, in any form that [`BaseForm`] knows.
 //!
 //! Each file is read once for its hash. Then what is in memory is a header and one tensor, or a PyTorch archive whole.
+//! Of a base in the store, what is converted for a device is kept, and read the next time in place of its files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
+use std::path::Path;
 
-use lorahub_hub::{Hasher, HubError, Sha256};
+use lorahub_hub::{Conversion, Converted, Hasher, HubError, Sha256, delete_kept};
 use lorahub_t5::T5Error;
-use lorahub_weights::{BaseForm, ReadAt, Tensors, WeightsError};
+use lorahub_weights::quant::WeightStorage;
+use lorahub_weights::{BaseForm, ConvertedTensors, Converting, ReadAt, Tensors, WeightsError};
 
 use crate::base::BASE;
 use crate::error::CliError;
 use crate::files::{JSON_BYTES, WEIGHTS_BYTES};
-use crate::hub::Place;
+use crate::hub::{Held, Place, SystemClock};
+use crate::output::warn;
 
 /// Bytes hashed at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -31,13 +35,15 @@ impl From<WeightsError> for Failed {
     }
 }
 
-/// Works with a base's weights and their hash ([`BaseForm::sha256`]).
+/// Works with a base's weights and their hash ([`BaseForm::sha256`]). `storage` is that of the device for which each of
+/// them is asked for once, if there is one.
 ///
 /// # Errors
 /// [`CliError::NotAFolder`], [`CliError::Missing`], [`CliError::Read`], [`CliError::Base`], and [`CliError::Hub`] if the
 /// store has changed a file.
 pub(crate) fn with_weights<T>(
     place: &Place,
+    storage: Option<WeightStorage>,
     work: impl FnOnce(&dyn Tensors, &str) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
     let of_base = |error: WeightsError| CliError::Base {
@@ -51,6 +57,24 @@ pub(crate) fn with_weights<T>(
         Failed::Weights(error) => of_base(error),
         Failed::Other(error) => error,
     })?;
+    let keeping = match place {
+        Place::Kept(held) => storage
+            .filter(|storage| Converted::is_kept_for(*storage))
+            .map(|storage| (&**held, storage)),
+        Place::Folder(_) => None,
+    };
+    if let Some((held, storage)) = keeping {
+        let known = form
+            .files()
+            .into_iter()
+            .map(|name| held.sha256(name))
+            .collect::<Option<Vec<_>>>();
+        if let Some(source) = known.map(|hashes| BaseForm::sha256(&hashes))
+            && let Some(tensors) = open_converted(held, &source, storage)?
+        {
+            return work(&tensors, &source);
+        }
+    }
     let mut files = BTreeMap::new();
     let mut hashes = Vec::new();
     for name in form.files() {
@@ -59,7 +83,71 @@ pub(crate) fn with_weights<T>(
         files.insert(name.to_owned(), file);
     }
     let weights = form.open(files, WEIGHTS_BYTES).map_err(of_base)?;
-    work(&*weights.tensors().map_err(of_base)?, &BaseForm::sha256(&hashes))
+    let tensors = weights.tensors().map_err(of_base)?;
+    let source = BaseForm::sha256(&hashes);
+    match keeping {
+        Some((held, storage)) if !tensors.is_in(storage) => converting(held, &*tensors, &source, storage, work),
+        _ => work(&*tensors, &source),
+    }
+}
+
+/// What was converted before, all of it hashed; `None` if there is nothing, or not what was made.
+fn open_converted(
+    held: &Held,
+    source: &str,
+    storage: WeightStorage,
+) -> Result<Option<ConvertedTensors<OnDisk>>, CliError> {
+    let Some(stored) = held.kept().converted(source, storage) else {
+        return Ok(None);
+    };
+    let path = held.store().path(stored.sha256);
+    if let Ok((file, found)) = OnDisk::read(&path)
+        && found == stored.sha256
+        && let Ok(tensors) = ConvertedTensors::open(file, source, storage)
+    {
+        return Ok(Some(tensors));
+    }
+    pollster::block_on(delete_kept(held.store(), stored.sha256))?;
+    Ok(None)
+}
+
+/// Works with tensors that are kept as they are converted; if they cannot be, the work goes on and a warning says so.
+fn converting<T>(
+    held: &Held,
+    tensors: &dyn Tensors,
+    source: &str,
+    storage: WeightStorage,
+    work: impl FnOnce(&dyn Tensors, &str) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let not_kept = |problem: &dyn std::fmt::Display| {
+        warn(&format!(
+            "the converted weights are not kept for the next time: {problem}"
+        ));
+    };
+    let begun = pollster::block_on(Conversion::begin(held.store(), &held.kept().name, source, storage));
+    let (conversion, out) = match begun {
+        Ok(begun) => begun,
+        Err(problem) => {
+            not_kept(&problem);
+            return work(tensors, source);
+        }
+    };
+    let converting = Converting::new(tensors, source, storage, out);
+    let result = work(&converting, source);
+    match (result.is_ok(), converting.finish()) {
+        (true, Ok(written)) => {
+            let clock = SystemClock::start().map_err(CliError::Thread)?;
+            if let Err(problem) = pollster::block_on(conversion.keep(&clock, written)) {
+                not_kept(&problem);
+            }
+        }
+        (true, Err(problem)) => {
+            not_kept(&problem);
+            pollster::block_on(conversion.give_up(None))?;
+        }
+        (false, written) => pollster::block_on(conversion.give_up(written.ok()))?,
+    }
+    result
 }
 
 /// A file that is read by ranges.
@@ -73,11 +161,16 @@ impl OnDisk {
     /// Opens a file of a base, and reads it once for its hash.
     fn open(place: &Place, name: &str) -> Result<(Self, Sha256), CliError> {
         let (path, expected) = place.path(BASE, name)?;
-        let failed = |source| CliError::Read {
-            path: path.clone(),
-            source,
-        };
-        let mut file = File::open(&path).map_err(failed)?;
+        let (file, found) = Self::read(&path).map_err(|source| CliError::Read { path, source })?;
+        match expected {
+            Some(expected) if expected != found => Err(HubError::Corrupt { expected, found }.into()),
+            _ => Ok((file, found)),
+        }
+    }
+
+    /// Opens a file, and reads it once for its hash.
+    fn read(path: &Path) -> std::io::Result<(Self, Sha256)> {
+        let mut file = File::open(path)?;
         let mut hasher = Hasher::default();
         let mut piece = vec![0; PIECE_BYTES];
         let mut size = 0;
@@ -89,14 +182,10 @@ impl OnDisk {
                     size += count as u64;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(error),
             }
         }
-        let found = hasher.finish();
-        match expected {
-            Some(expected) if expected != found => Err(HubError::Corrupt { expected, found }.into()),
-            _ => Ok((Self { file, size }, found)),
-        }
+        Ok((Self { file, size }, hasher.finish()))
     }
 }
 

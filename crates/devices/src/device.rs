@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use lorahub_t5::{AnyModel, Config, Model, ModelFiles, T5Error, block_seconds};
-use lorahub_tensor::{Backend as _, Cpu};
+use lorahub_tensor::{Backend as _, Cpu, WeightStorage};
 use lorahub_webgpu::{Gpu, MemoryUse};
 
 use crate::DeviceKind;
@@ -31,6 +31,14 @@ impl Device {
         match self {
             Self::Cpu(cpu) => cpu.name(),
             Self::Gpu(gpu) => gpu.name(),
+        }
+    }
+
+    /// How it holds a base's matrices.
+    pub fn storage(&self) -> WeightStorage {
+        match self {
+            Self::Cpu(cpu) => cpu.storage(),
+            Self::Gpu(gpu) => gpu.storage(),
         }
     }
 

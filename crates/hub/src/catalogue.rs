@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Base, Clock, Commit, Entry, HubError, Key, Module, Repository, Set, Sha256, Store, Stored};
+use crate::{Base, Clock, Commit, Converted, Entry, HubError, Key, Module, Repository, Set, Sha256, Store, Stored};
 
 /// The version of the record's form.
 const CATALOGUE_VERSION: u32 = 1;
@@ -68,6 +68,9 @@ pub struct Kept {
     pub licence: Option<String>,
     /// Its files.
     pub files: Vec<KeptFile>,
+    /// A base's weights in other forms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub converted: Vec<Converted>,
 }
 
 impl Kept {
@@ -82,6 +85,7 @@ impl Kept {
             rule: None,
             licence: base.licence.clone(),
             files,
+            converted: Vec::new(),
         }
     }
 
@@ -96,12 +100,20 @@ impl Kept {
             rule: module.rule.clone(),
             licence: module.licence.clone(),
             files,
+            converted: Vec::new(),
         }
     }
 
     /// The content of one of its files.
     pub fn file(&self, path: &str) -> Option<Stored> {
         self.files.iter().find(|file| file.path == path).map(|file| file.stored)
+    }
+
+    /// The hashes of all that is kept of it: its files, and its weights in other forms.
+    pub fn hashes(&self) -> impl Iterator<Item = Sha256> {
+        let files = self.files.iter().map(|file| file.stored);
+        let converted = self.converted.iter().map(|one| one.stored);
+        files.chain(converted).map(|stored| stored.sha256)
     }
 
     /// Bytes of all its files.
@@ -218,8 +230,17 @@ impl Catalogue {
         self.sets.iter().find(|set| set.name == name)
     }
 
-    /// Puts in a base or module, in place of the one that had its name.
-    pub fn put(&mut self, kept: Kept) {
+    pub(crate) fn get_mut(&mut self, kind: Kind, name: &str) -> Option<&mut Kept> {
+        self.entries
+            .iter_mut()
+            .find(|kept| kept.kind == kind && kept.name == name)
+    }
+
+    /// Puts in a base or module, in place of the one that had its name; converted weights stay with the name.
+    pub fn put(&mut self, mut kept: Kept) {
+        if let Some(before) = self.get(kept.kind, &kept.name) {
+            kept.converted = before.converted.clone();
+        }
         self.remove(kept.kind, &kept.name);
         self.entries.push(kept);
         self.entries.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
@@ -239,8 +260,7 @@ impl Catalogue {
 
     /// The hashes that the entries name.
     pub fn hashes(&self) -> BTreeSet<Sha256> {
-        let files = self.entries.iter().flat_map(|kept| &kept.files);
-        files.map(|file| file.stored.sha256).collect()
+        self.entries.iter().flat_map(Kept::hashes).collect()
     }
 }
 

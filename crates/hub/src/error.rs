@@ -204,6 +204,20 @@ pub enum HubError {
         /// The hash of what is kept.
         found: Sha256,
     },
+    /// A sample of a kept file is not what was kept.
+    #[error(
+        "bytes {start} to {end} of {name} have changed in the storage ({found}); the file was deleted: download it again"
+    )]
+    Damaged {
+        /// The file.
+        name: String,
+        /// The sample's first byte.
+        start: u64,
+        /// The byte behind its last.
+        end: u64,
+        /// What is there, and what was expected.
+        found: String,
+    },
     /// Another tab or process is downloading the same file.
     #[error("the file is being downloaded by another tab or process; wait for it, or close it")]
     Busy,
@@ -343,6 +357,7 @@ impl HubError {
             Self::Store { .. } => "hub-store",
             Self::NotKept { .. } => "hub-not-kept",
             Self::Corrupt { .. } => "hub-corrupt",
+            Self::Damaged { .. } => "hub-damaged",
             Self::Busy => "hub-busy",
             Self::Quota { .. } => "hub-quota",
             Self::Cancelled => "hub-cancelled",

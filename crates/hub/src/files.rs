@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use lorahub_weights::{Append, WeightsError};
+
 use crate::{HubError, Key, Sha256, Store, Stored};
 
 /// A [`Store`] in a folder.
@@ -86,8 +88,21 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// A part that is being written.
+#[derive(Debug)]
+pub struct PartWriter(File);
+
+impl Append for PartWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
+        self.0.write_all(bytes).map_err(|error| WeightsError::Write {
+            reason: error.to_string(),
+        })
+    }
+}
+
 impl Store for FileStore {
     type Lock = File;
+    type Writer = PartWriter;
 
     async fn lock(&self, key: Key) -> Result<File, HubError> {
         let action = "lock a download";
@@ -105,8 +120,8 @@ impl Store for FileStore {
     }
 
     async fn free(&self) -> Result<Option<u64>, HubError> {
-        // The standard library cannot ask; a full disk shows itself as an error of writing.
-        Ok(None)
+        let free = fs4::available_space(&self.root).map_err(failed("say how much is free"))?;
+        Ok(Some(free))
     }
 
     async fn journal(&self, key: Key) -> Result<Vec<u8>, HubError> {
@@ -137,6 +152,11 @@ impl Store for FileStore {
             file.write_all(bytes)
         };
         write().map_err(failed("write a download"))
+    }
+
+    async fn writer(&self, key: Key) -> Result<PartWriter, HubError> {
+        let file = File::create(self.of_part(key, "part"));
+        file.map(PartWriter).map_err(failed("write a part"))
     }
 
     async fn read_part(&self, key: Key, range: Range<u64>) -> Result<Vec<u8>, HubError> {
@@ -235,5 +255,10 @@ impl Store for FileStore {
             sync_folder(&folder)
         };
         put().map_err(failed("write a record"))
+    }
+
+    async fn remove_record(&self, key: Key) -> Result<(), HubError> {
+        let removed = fs::remove_file(self.root.join("records").join(key.to_string()));
+        if_there(removed).map(drop).map_err(failed("remove a record"))
     }
 }

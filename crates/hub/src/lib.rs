@@ -6,6 +6,8 @@
 //! | source | [`Source`]: a file of a repository at one commit, and its address under a hub or mirror |
 //! | download | [`Downloader`]: ranges in parallel, a journal, hashes, retries; generic over [`Fetch`] and [`Clock`] |
 //! | store | [`Store`]: content by SHA-256, partial downloads with their journals; natively [`FileStore`] |
+//! | sample | [`check_sample`]: size and one chunk of a kept file, looked at whenever it is opened |
+//! | converted | [`Converted`]: a base's weights as a device holds them, kept beside its files |
 //! | catalogue | [`Catalogue`]: what is kept under which name, from where |
 //!
 //! What is not known is absent, never guessed: without a commit a repository's `main` is resolved once and recorded,
@@ -16,6 +18,7 @@
 
 mod api;
 mod catalogue;
+mod converted;
 mod digest;
 mod download;
 mod entry;
@@ -26,21 +29,24 @@ mod files;
 mod journal;
 mod manifest;
 mod public;
+mod sample;
 mod source;
 mod store;
 mod tensors;
 
 pub use api::{RemoteFile, files_of, files_url, revision_of, revision_url};
 pub use catalogue::{Catalogue, Kept, KeptFile, Kind};
+pub use converted::{Conversion, Converted, Hashing, discard_conversions};
 pub use digest::{GitBlob, Hasher, Sha256};
 pub use download::{Cancel, Completed, Downloader, Listing, Options, Progress, Reason, Wanted};
 pub use entry::Entry;
 pub use error::{HubError, ManifestError};
 pub use fetch::{Body, Clock, Fetch, FetchError, Request, Response};
 #[cfg(not(target_family = "wasm"))]
-pub use files::FileStore;
+pub use files::{FileStore, PartWriter};
 pub use manifest::{Base, Chunks, FileEntry, MANIFEST_VERSION, Manifest, Module, Refreshed, Set};
 pub use public::{FLAN_T5, REFERENCE_SEEDS, public_manifest};
+pub use sample::{check_sample, delete_kept, keep_chunks};
 pub use source::{Commit, Hub, Repository, Source};
 pub use store::{Key, Store, Stored};
 pub use tensors::KeptTensors;

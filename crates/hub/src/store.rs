@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::ops::Range;
 
+use lorahub_weights::Append;
+
 use crate::{HubError, Sha256, Source};
 
 /// What a download in progress is kept under: 64 hexadecimal digits, of the file's hash where it is known.
@@ -50,6 +52,8 @@ pub struct Stored {
 pub trait Store {
     /// Held while a file is downloaded; dropping it lets others go on.
     type Lock;
+    /// Writes a part without a wait in between.
+    type Writer: Append;
 
     /// Locks a key against other tabs and processes, or fails at once with [`HubError::Busy`].
     fn lock(&self, key: Key) -> impl Future<Output = Result<Self::Lock, HubError>>;
@@ -65,6 +69,9 @@ pub trait Store {
 
     /// Writes bytes of a part at an offset, which may be behind its present end.
     fn write_part(&self, key: Key, offset: u64, bytes: &[u8]) -> impl Future<Output = Result<(), HubError>>;
+
+    /// Writes a part from its start to its end, while its lock is held. Dropping the writer closes it.
+    fn writer(&self, key: Key) -> impl Future<Output = Result<Self::Writer, HubError>>;
 
     /// Reads bytes of a part; fewer than asked for if it ends before.
     fn read_part(&self, key: Key, range: Range<u64>) -> impl Future<Output = Result<Vec<u8>, HubError>>;
@@ -98,6 +105,9 @@ pub trait Store {
 
     /// Writes a record, all of it or nothing.
     fn put_record(&self, key: Key, bytes: &[u8]) -> impl Future<Output = Result<(), HubError>>;
+
+    /// Removes a record, if it is there.
+    fn remove_record(&self, key: Key) -> impl Future<Output = Result<(), HubError>>;
 
     /// Reads a kept file from its start to its end and compares its hash.
     ///

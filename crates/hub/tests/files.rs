@@ -167,3 +167,37 @@ fn an_interrupted_download_goes_on_in_another_process() {
     assert!(interruptions > 2, "{interruptions}");
     assert!(server.sent.get() < 20_500 + 3000 * (interruptions as u64 + 1));
 }
+
+/// Nobody can fill a disk in a test, so a file is asked for that needs more than there is, on the smaller of two file
+/// systems: no file is downloaded that is larger than 64 GiB.
+#[test]
+fn a_file_that_the_disk_has_no_room_for_is_refused_before_its_first_byte() {
+    let mut folder = Folder::new("room");
+    let memory = PathBuf::from("/dev/shm");
+    let space = |path: &PathBuf| fs4::available_space(path).unwrap_or(u64::MAX);
+    if space(&memory) < space(&std::env::temp_dir()) {
+        folder = Folder(memory.join(format!("lorahub-hub-{}-room", std::process::id())));
+    }
+    let store = FileStore::open(&folder.0).expect("a folder");
+    let free = run(store.free()).expect("asked").expect("known");
+    let total = fs4::total_space(&folder.0).expect("asked");
+    assert!(0 < free && free <= total, "{free} of {total}");
+    let server = Server::new(Vec::new());
+    let clock = Waits::default();
+    let downloader = Downloader::new(&server, &clock, &store, options());
+    let wanted = Wanted {
+        source: source(),
+        size: Some(free.saturating_add(1 << 30)),
+        sha256: None,
+        chunks: None,
+        blob: None,
+    };
+    let error = run(downloader.download(&wanted, &Cancel::default(), &|_| ())).expect_err("too large");
+    match error {
+        HubError::Quota { needed, free: told } => assert!(needed > told && told <= total, "{needed}, {told}"),
+        // A disk with more room than any model needs.
+        HubError::TooLarge { found, limit, .. } => assert!(found > limit && free > limit - (1 << 30)),
+        other => panic!("{other}"),
+    }
+    assert!(server.log.borrow().is_empty(), "nothing was asked for");
+}

@@ -153,6 +153,39 @@ impl PackedQ8 {
         }
     }
 
+    /// Packs a matrix `[n, k]` from llama.cpp's blocks, row after row: the bits of an f16 scale, then a byte for each of
+    /// [`Q8_BLOCK`] values.
+    ///
+    /// # Panics
+    /// If `k` is not whole blocks, or `blocks` not of this size.
+    pub fn from_blocks(blocks: &[u8], n: usize, k: usize) -> Self {
+        const BYTES: usize = 2 + Q8_BLOCK;
+        let (layout, of_row) = (Layout { n, k }, k / Q8_BLOCK);
+        assert!(
+            k.is_multiple_of(Q8_BLOCK) && blocks.len() == n * of_row * BYTES,
+            "{} bytes of blocks for {n} outputs and {k} inputs",
+            blocks.len()
+        );
+        let (blocks, _) = blocks.as_chunks::<BYTES>();
+        let mut rows = vec![[0; PANEL]; layout.rows()];
+        let mut scales = vec![[0; PANEL]; layout.panels() * of_row];
+        for span in layout.spans() {
+            let panel = &mut rows[layout.range(span)];
+            let (first, start) = (span.first * PANEL, span.start / Q8_BLOCK);
+            let scales = &mut scales[span.first * of_row + start..];
+            for (j, output) in (first..n.min(first + PANEL)).enumerate() {
+                let from = &blocks[output * of_row + start..];
+                for ((block, scale), rows) in from.iter().zip(&mut *scales).zip(panel.chunks_exact_mut(Q8_BLOCK)) {
+                    scale[j] = u16::from_le_bytes([block[0], block[1]]);
+                    for (row, &value) in rows.iter_mut().zip(&block[2..]) {
+                        row[j] = value as i8;
+                    }
+                }
+            }
+        }
+        Self { layout, rows, scales }
+    }
+
     /// What the products read.
     pub fn view(&self) -> Q8Panels<'_> {
         Q8Panels::new(self.layout.n, self.layout.k, &self.rows, &self.scales)

@@ -56,7 +56,7 @@ impl<B: Backend> Model<B> {
         // What is on the device already; only one tensor's values are in memory beside it.
         let mut uploaded = BTreeMap::new();
         for (name, shape) in expected_tensors(&config) {
-            let weight = backend.weight(&shape, files.weights.f32(&name)?)?;
+            let weight = backend.hold(&shape, files.weights.held(&name, backend.storage())?)?;
             uploaded.insert(name, weight);
             backend.checkpoint().await?;
         }

@@ -3,6 +3,8 @@
 use std::future::Future;
 
 use lorahub_adapters::{BankTarget, Rule};
+use lorahub_weights::Held;
+use lorahub_weights::quant::WeightStorage;
 
 use crate::TensorError;
 
@@ -119,8 +121,18 @@ pub trait Backend: 'static {
     /// that needs more alone.
     fn memory_budget(&self) -> u64;
 
+    /// How the base's matrices are held here.
+    fn storage(&self) -> WeightStorage;
+
+    /// Uploads a matrix or vector of the base as [`storage`](Self::storage) has it; `shape` is its dimensions.
+    fn hold(&self, shape: &[usize], held: Held) -> Result<Self::Weight, TensorError>;
+
     /// Uploads a matrix or vector of the base: `data` is row-major, `shape` its dimensions.
-    fn weight(&self, shape: &[usize], data: Vec<f32>) -> Result<Self::Weight, TensorError>;
+    fn weight(&self, shape: &[usize], data: Vec<f32>) -> Result<Self::Weight, TensorError> {
+        let held = Held::F32(data);
+        check_held(shape, &held)?;
+        self.hold(shape, Held::new(shape, held.widen(), self.storage())?)
+    }
 
     /// Uploads token ids.
     fn ids(&self, ids: &[u32]) -> Result<Self::Ids, TensorError>;
@@ -248,4 +260,20 @@ pub trait Backend: 'static {
     /// # Errors
     /// [`TensorError::Cancelled`] if the caller has asked to stop.
     fn checkpoint(&self) -> impl Future<Output = Result<(), TensorError>>;
+}
+
+/// Checks that values are those of a tensor of this shape, as [`Backend::hold`] must.
+///
+/// # Errors
+/// [`TensorError::Shape`].
+pub fn check_held(shape: &[usize], held: &Held) -> Result<(), TensorError> {
+    if held.fits(shape) {
+        return Ok(());
+    }
+    let found = match held {
+        Held::F32(data) => format!("{} values", data.len()),
+        Held::Narrow(narrow) => format!("a matrix of {} x {}", narrow.rows(), narrow.columns()),
+    };
+    let expected = format!("{} values for {shape:?}", shape.iter().product::<usize>());
+    Err(TensorError::shape("weight", "data", expected, found))
 }

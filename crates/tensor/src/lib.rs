@@ -21,7 +21,7 @@ mod backend;
 mod cpu;
 mod error;
 
-pub use backend::{AttentionPlan, Backend, Segments};
+pub use backend::{AttentionPlan, Backend, Segments, check_held};
 pub use cpu::{Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuWeight, Matrix, Packed, Products, matmul};
 pub use error::{DeviceError, TensorError};
 pub use lorahub_weights::quant::WeightStorage;

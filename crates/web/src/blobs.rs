@@ -21,7 +21,7 @@ pub(crate) struct BlobFile {
 }
 
 impl BlobFile {
-    fn new(blob: web_sys::Blob) -> Result<Self, WeightsError> {
+    pub(crate) fn new(blob: web_sys::Blob) -> Result<Self, WeightsError> {
         let reader = web_sys::FileReaderSync::new().map_err(|thrown| unreadable(&thrown))?;
         Ok(Self { blob, reader })
     }
@@ -51,6 +51,7 @@ fn unreadable(thrown: &JsValue) -> WeightsError {
 }
 
 /// A base's files by their names.
+#[derive(Default)]
 pub(crate) struct BaseBlobs(BTreeMap<String, web_sys::Blob>);
 
 impl BaseBlobs {
@@ -69,6 +70,10 @@ impl BaseBlobs {
         Ok(Self(named))
     }
 
+    pub(crate) fn add(&mut self, name: &str, blob: web_sys::Blob) {
+        self.0.insert(name.to_owned(), blob);
+    }
+
     fn file(&self, name: &str) -> Result<BlobFile, Failure> {
         let blob = self.0.get(name).ok_or_else(|| missing(name))?;
         Ok(BlobFile::new(blob.clone()).map_err(T5Error::from)?)
@@ -80,7 +85,8 @@ impl BaseBlobs {
         Ok(file.read_at(0..file.size()).map_err(T5Error::from)?)
     }
 
-    fn form(&self) -> Result<BaseForm, Failure> {
+    /// The form of the weights, by the files' names.
+    pub(crate) fn form(&self) -> Result<BaseForm, Failure> {
         let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
         BaseForm::find(&names, |name| Ok(self.bytes(name)?)).map_err(|failed: FormFailure| failed.0)
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use lorahub_adapters::{Bank, Composition, Module, Provenance, Rule, compose, export};
+use lorahub_adapters::{Bank, Composition, Module, Provenance, Rule, check_together, compose, export};
 use lorahub_composer::{Candidate, ComposerError, Objective, RunRecord, Shot, ShotLosses};
 use lorahub_devices::{Device, DeviceReport, Opened};
 use lorahub_t5::{AnyEngine, AnyModel, ModelFiles, expected_tensors};
@@ -12,7 +12,9 @@ use wasm_bindgen::prelude::*;
 
 use crate::error::Failure;
 use crate::turns::{Signal, Turns, seconds};
-use crate::types::{AdaptSettings, BaseFacts, DeviceMemory, Estimate, ModuleFacts, Score, from_js, rule, to_js};
+use crate::types::{
+    AdaptSettings, BaseFacts, Conversion, DeviceMemory, Estimate, ModuleFacts, Score, from_js, rule, to_js,
+};
 use crate::words::{unknown_words, words};
 
 /// Tokens that a generation may have, unless the caller says otherwise.
@@ -38,6 +40,7 @@ pub struct Composer {
     tuning: Option<String>,
     pub(crate) base_id: String,
     words: Vec<String>,
+    conversion: Conversion,
     pub(crate) modules: RefCell<Vec<Module>>,
     /// The modules on the device without shots, by rule: for generation and evaluation.
     engines: RefCell<Vec<(Rule, Rc<dyn AnyEngine>)>>,
@@ -50,7 +53,8 @@ impl Composer {
     /// `adapter_model.safetensors`. All modules must be added before the first call that composes.
     ///
     /// # Errors
-    /// A code of its own for every way in which a module can be unusable; the message names the module.
+    /// A code of its own for every way in which a module can be unusable, also beside the first one under any rule; the
+    /// message names the module.
     #[wasm_bindgen(js_name = addModule, unchecked_return_type = "ModuleFacts")]
     pub fn add_module(&self, name: &str, config: &[u8], weights: &[u8]) -> Result<JsValue, JsValue> {
         let add = || -> Result<JsValue, Failure> {
@@ -61,6 +65,9 @@ impl Composer {
                 ));
             }
             let module = Module::from_peft(name, config, weights, Some(&self.model.base_spec()))?;
+            if let Some(first) = self.modules.borrow().first() {
+                check_together(first, &module, Rule::Exact)?;
+            }
             let facts = to_js(&ModuleFacts {
                 name: &module.name,
                 rank: module.rank,
@@ -71,6 +78,21 @@ impl Composer {
             Ok(facts)
         };
         Ok(add()?)
+    }
+
+    /// Why the modules cannot be composed under a rule; `undefined` if they can.
+    ///
+    /// # Errors
+    /// `argument` for another rule.
+    pub fn obstacle(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Rule")] rule_name: String,
+    ) -> Result<Option<String>, JsValue> {
+        let rule = rule(Some(rule_name), Rule::Exact)?;
+        let modules = self.modules.borrow();
+        let Some(first) = modules.first() else { return Ok(None) };
+        let obstacle = |other| check_together(first, other, rule).err();
+        Ok(modules.iter().find_map(obstacle).map(|error| error.to_string()))
     }
 
     /// The name of what computes.
@@ -115,6 +137,15 @@ impl Composer {
             params,
             sha256: self.model.sha256(),
         })?)
+    }
+
+    /// What became of the conversion of the base's weights: read from the store, kept there, or not.
+    ///
+    /// # Errors
+    /// None in practice: a conversion of plain values.
+    #[wasm_bindgen(getter, unchecked_return_type = "Conversion")]
+    pub fn conversion(&self) -> Result<JsValue, JsValue> {
+        Ok(to_js(&self.conversion)?)
     }
 
     /// The words of the vocabulary, where it is one of whole words; else empty.
@@ -268,10 +299,16 @@ impl Composer {
             tuning,
             base_id,
             words: words(files.tokenizer),
+            conversion: Conversion::None,
             modules: RefCell::default(),
             engines: RefCell::default(),
             record: RefCell::default(),
         })
+    }
+
+    pub(crate) fn loaded(mut self, conversion: Conversion) -> Self {
+        self.conversion = conversion;
+        self
     }
 
     fn gpu_bytes(&self) -> f64 {

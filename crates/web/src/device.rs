@@ -11,6 +11,7 @@ use wasm_bindgen::prelude::*;
 use crate::blobs::BaseBlobs;
 use crate::composer::Composer;
 use crate::error::Failure;
+use crate::hub::Hub;
 use crate::turns::{Turns, seconds};
 use crate::types::{Instructions, LoadOptions, optional_from_js};
 
@@ -84,6 +85,16 @@ impl Device {
             sha256: &sha256,
         };
         Ok(Composer::on_device(id, files, self.opened.clone(), self.turns.clone()).await?)
+    }
+
+    /// Loads a base that a hub has downloaded. Where its matrices are to be held in another form than its files', the
+    /// converted ones are kept, and the next load reads them without converting; `conversion` of the composer says so.
+    ///
+    /// # Errors
+    /// As [`Hub::files`] and [`loadFiles`](Self::load_files).
+    #[wasm_bindgen(js_name = loadKept)]
+    pub async fn load_kept(&self, hub: &Hub, name: String) -> Result<Composer, JsValue> {
+        Ok(hub.load(&name, &self.opened, &self.turns).await?)
     }
 }
 

@@ -96,6 +96,12 @@ export interface BaseFacts {
   sha256: string;
 }
 
+/**
+ * What became of the conversion of a kept base's weights: there was `none`, it was `read` from the store, or it was
+ * `kept` there for the next time; that may have `failed`, and the base is loaded all the same.
+ */
+export type Conversion = { state: "none" | "read" | "kept" } | { state: "failed"; problem: string };
+
 /** One candidate's losses on the shots. */
 export interface Score {
   /** Mean token cross-entropy of each shot. */
@@ -159,6 +165,9 @@ export interface Downloaded {
   rule?: Rule;
   licence?: string;
   files: { path: string; sha256: string; size: number }[];
+  /** A base's weights as devices hold them; absent: none. */
+  converted?: { storage: "f16" | "q8_0" | "q4_0"; size: number }[];
+  /** Of the files. */
   bytes: number;
   /** Whether all its files are still there: a browser may clear them. */
   whole: boolean;
@@ -260,6 +269,23 @@ pub(crate) fn rule(name: Option<String>, otherwise: Rule) -> Result<Rule, Failur
 }
 
 /// Settings of a search as JavaScript gives them.
+/// What became of the conversion of a kept base's weights.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub(crate) enum Conversion {
+    /// Nothing was converted.
+    None,
+    /// It was kept before.
+    Read,
+    /// It is kept now.
+    Kept,
+    /// It could not be kept.
+    Failed {
+        /// Why.
+        problem: String,
+    },
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AdaptSettings {

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use lorahub_adapters::{BankTarget, Rule};
-use lorahub_tensor::{AttentionPlan, Backend, Segments, TensorError};
+use lorahub_tensor::{AttentionPlan, Backend, Segments, TensorError, WeightStorage, check_held};
+use lorahub_weights::Held;
 
 use crate::kernels::{
     add, argmax_rows, attention, cache_append, embed, gated_gelu, gather_rows, linear, lora_down, lora_up, nll_rows,
@@ -185,19 +186,15 @@ impl Backend for Gpu {
         self.options().activation_bytes.unwrap_or(1 << 30)
     }
 
-    fn weight(&self, shape: &[usize], data: Vec<f32>) -> Result<GpuWeight, TensorError> {
-        let expected: usize = shape.iter().product();
-        if data.len() != expected {
-            return Err(TensorError::shape(
-                "weight",
-                "data",
-                format!("{expected} values for {shape:?}"),
-                format!("{} values", data.len()),
-            ));
-        }
+    fn storage(&self) -> WeightStorage {
+        self.options().weights
+    }
+
+    fn hold(&self, shape: &[usize], held: Held) -> Result<GpuWeight, TensorError> {
+        check_held(shape, &held)?;
         let (format, words) = match shape {
-            [rows, columns] => pack::matrix(&data, (*rows, *columns), self.options().weights)?,
-            _ => (Format::F32, pack::bits(data)),
+            [rows, columns] => pack::matrix(&held, (*rows, *columns)),
+            _ => (Format::F32, pack::bits(held.widen())),
         };
         Ok(GpuWeight {
             data: self.upload_weights("the base's weights", &words)?,

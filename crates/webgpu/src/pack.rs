@@ -1,19 +1,15 @@
 //! The layouts that the kernels read, made on the host. How values become narrow is `weights::quant`'s.
 
-use lorahub_weights::WeightsError;
-use lorahub_weights::quant::{BLOCK, Format as NarrowFormat, Narrow, WeightStorage};
+use lorahub_weights::Held;
+use lorahub_weights::quant::{BLOCK, Format as NarrowFormat, Narrow};
 
 use crate::tensor::Format;
 
-/// A row-major matrix of the base as `storage` holds it, in the layout of `shaders/include/weight_*.wgsl`.
-pub(crate) fn matrix(
-    data: &[f32],
-    (rows, columns): (usize, usize),
-    storage: WeightStorage,
-) -> Result<(Format, Vec<u32>), WeightsError> {
-    match storage.format_of(data, columns) {
-        None => Ok((Format::F32, panels(data, columns, rows))),
-        Some(format) => Ok(narrow(&Narrow::quantise(format, rows, columns, data)?)),
+/// A matrix of the base in the layout of `shaders/include/weight_*.wgsl`.
+pub(crate) fn matrix(held: &Held, (rows, columns): (usize, usize)) -> (Format, Vec<u32>) {
+    match held {
+        Held::F32(data) => (Format::F32, panels(data, columns, rows)),
+        Held::Narrow(of) => narrow(of),
     }
 }
 

@@ -5,8 +5,9 @@
 //! branch must suffice, because it runs while somebody waits.
 
 use lorahub_tensor::{AttentionPlan, Backend, Cpu, Segments, TensorError, WeightStorage};
+use lorahub_weights::Held;
 
-use crate::{Gpu, GpuError, GpuTensor, GpuWeight, Matmul, pack};
+use crate::{Gpu, GpuError, GpuTensor, Matmul, pack};
 
 /// A row may differ by this much of its largest value: far above what another order of summing or the GPU's `exp`
 /// explains (1e-5), far below what any mistake leaves.
@@ -122,15 +123,12 @@ impl<'a> SelfTest<'a> {
                 let x = Matrix::awkward(seed + index, rows, d_in);
                 let weight = Matrix::even(seed + index + 5, D_OUT, d_in);
                 let cpu = Cpu::new().with_weights(storage);
-                let held = cpu.weight(&[D_OUT, d_in], weight.data.clone())?;
+                let shape = [D_OUT, d_in];
+                let values = Held::new(&shape, weight.data, storage).map_err(TensorError::from)?;
+                let held = cpu.hold(&shape, values.clone())?;
                 let expected = cpu.linear(&x.on_cpu()?, &held, None)?;
                 let expected = cpu.read(&expected).await?;
-                let (format, words) = pack::matrix(&weight.data, (D_OUT, d_in), storage).map_err(TensorError::from)?;
-                let held = GpuWeight {
-                    data: self.gpu.upload_weights("the self-test", &words)?,
-                    shape: vec![D_OUT, d_in],
-                    format,
-                };
+                let held = self.gpu.hold(&shape, values)?;
                 let found = self.gpu.linear(&x.on(self.gpu)?, &held, None)?;
                 let found = self.gpu.read(&found).await?;
                 let kernel = format!("{kernel}, {} weights", storage.name());

@@ -1,5 +1,7 @@
 //! The number formats a weight file may hold.
 
+use crate::quant::WeightStorage;
+
 /// A number format of a stored tensor. Reading converts all of them to `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
@@ -26,6 +28,15 @@ impl Dtype {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::BF16 => "BF16",
+        }
+    }
+
+    /// Whether a matrix in this format is held as it is by this storage.
+    pub(crate) fn kept_by(self, storage: WeightStorage) -> bool {
+        match storage {
+            WeightStorage::F32 => self == Self::F32,
+            WeightStorage::F16 | WeightStorage::Lossless => self == Self::F16,
+            WeightStorage::Q8 | WeightStorage::Q4 => false,
         }
     }
 

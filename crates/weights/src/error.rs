@@ -2,7 +2,7 @@
 //!
 //! Names out of a file are outside text: messages show them escaped and cut (see [`shown`]).
 
-use crate::{ForeignFormat, GgufError, TorchError};
+use crate::{ConvertedError, ForeignFormat, GgufError, TorchError};
 
 /// Why a weight file cannot be read or written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,9 @@ pub enum WeightsError {
     /// The bytes were to be a GGUF file, and cannot be read as one.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// A file of converted weights that is wrong in its own way.
+    #[error(transparent)]
+    Converted(#[from] ConvertedError),
     /// Fewer than the eight bytes of the header length.
     #[error("the file has {found} bytes, but safetensors starts with an 8-byte header length; download it again")]
     TooShort {
@@ -222,6 +225,12 @@ pub enum WeightsError {
         /// What the system says.
         reason: String,
     },
+    /// The bytes could not be written.
+    #[error("the weights cannot be written ({reason}); free some space and try again")]
+    Write {
+        /// What the system says.
+        reason: String,
+    },
     /// Bytes that are not the tensor's.
     #[error("tensor `{name}` was given {found} bytes, expected {expected}; read its range of the file again")]
     TensorBytes {
@@ -401,6 +410,7 @@ impl WeightsError {
             Self::Foreign { .. } => "weights-foreign",
             Self::Torch(problem) => problem.code(),
             Self::Gguf(problem) => problem.code(),
+            Self::Converted(problem) => problem.code(),
             Self::TooShort { .. } => "weights-too-short",
             Self::HeaderTooLong { .. } => "weights-header-too-long",
             Self::HeaderCut { .. } => "weights-header-cut",
@@ -423,6 +433,7 @@ impl WeightsError {
             Self::Refused { .. } => "weights-refused",
             Self::Storage { .. } => "weights-storage",
             Self::Read { .. } => "weights-read",
+            Self::Write { .. } => "weights-write",
             Self::TensorBytes { .. } => "weights-tensor-bytes",
             Self::StreamLength { .. } => "weights-stream-length",
             Self::Memory { .. } => "weights-memory",

@@ -6,12 +6,14 @@
 //! outside bytes, does I/O, or allocates more than a file's own size asks for.
 
 mod base;
+mod converted;
 mod dtype;
 mod error;
 mod file;
 mod foreign;
 mod gguf;
 mod header;
+mod held;
 pub mod json;
 pub mod quant;
 mod safetensors;
@@ -22,11 +24,13 @@ mod torch;
 mod write;
 
 pub use base::{BaseForm, BaseWeights};
+pub use converted::{Append, CONVERTED_VERSION, ConvertedError, ConvertedTensors, ConvertedWriter, Converting};
 pub use dtype::Dtype;
 pub use error::{WeightsError, shown};
 pub use file::WeightFile;
 pub use foreign::ForeignFormat;
 pub use gguf::{GgufError, GgufTensors};
+pub use held::Held;
 pub use safetensors::{Limits, SafeTensors};
 pub use shards::ShardIndex;
 pub use stream::{SafeTensorsHeader, StreamedTensor, TensorStream};

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::quant::{Format, Narrow, SMALL, WeightStorage};
 use crate::safetensors::{check_finite, decode};
-use crate::{Limits, SafeTensors, SafeTensorsHeader, ShardIndex, TorchArchive, WeightFile, WeightsError};
+use crate::{Dtype, Held, Limits, SafeTensors, SafeTensorsHeader, ShardIndex, TorchArchive, WeightFile, WeightsError};
 
 /// Named tensors, each read when it is asked for.
 pub trait Tensors {
@@ -22,6 +23,20 @@ pub trait Tensors {
     /// # Errors
     /// [`WeightsError::Missing`], [`WeightsError::NonFinite`], and [`WeightsError::Read`] where they must be fetched.
     fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError>;
+
+    /// A tensor's values in the form that `storage` takes for them: read in that form where they lie in it, else
+    /// converted.
+    ///
+    /// # Errors
+    /// As [`f32`](Self::f32).
+    fn held(&self, name: &str, storage: WeightStorage) -> Result<Held, WeightsError> {
+        Held::new(self.shape(name)?, self.f32(name)?, storage)
+    }
+
+    /// Whether [`held`](Self::held) converts nothing for this storage.
+    fn is_in(&self, _storage: WeightStorage) -> bool {
+        false
+    }
 }
 
 impl<T: Tensors + ?Sized> Tensors for &T {
@@ -35,6 +50,14 @@ impl<T: Tensors + ?Sized> Tensors for &T {
 
     fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         (**self).f32(name)
+    }
+
+    fn held(&self, name: &str, storage: WeightStorage) -> Result<Held, WeightsError> {
+        (**self).held(name, storage)
+    }
+
+    fn is_in(&self, storage: WeightStorage) -> bool {
+        (**self).is_in(storage)
     }
 }
 
@@ -119,26 +142,66 @@ impl<R: ReadAt> Tensors for FileTensors<R> {
 
     fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         let (range, dtype) = (self.header.range(name)?, self.header.dtype(name)?);
-        let count = self.header.shape(name)?.iter().product();
-        let mut values = Vec::with_capacity(count);
-        // In pieces, so that the file's bytes never stand beside the values.
-        let mut at = range.start;
-        while at < range.end {
-            let end = range.end.min(at + PIECE_BYTES);
-            let bytes = self.file.read_at(at..end)?;
-            if bytes.len() as u64 != end - at {
-                return Err(WeightsError::TensorBytes {
-                    name: name.to_owned(),
-                    expected: range.end - range.start,
-                    found: at - range.start + bytes.len() as u64,
-                });
-            }
-            decode(&bytes, dtype, &mut values);
-            at = end;
-        }
+        let values = read_f32(&self.file, name, range, dtype, self.header.shape(name)?)?;
         check_finite(name, &values)?;
         Ok(values)
     }
+
+    fn held(&self, name: &str, storage: WeightStorage) -> Result<Held, WeightsError> {
+        let (shape, dtype) = (self.header.shape(name)?, self.header.dtype(name)?);
+        // f16 that stays f16 is not widened in between.
+        if let Some((rows, columns)) = large_matrix(shape)
+            && dtype == Dtype::F16
+            && dtype.kept_by(storage)
+        {
+            let bytes = self.file.read_at(self.header.range(name)?)?;
+            if let Ok(narrow) = Narrow::from_bytes(Format::F16, rows, columns, bytes) {
+                return Ok(Held::Narrow(narrow));
+            }
+            // Widening finds the same fault, and names it.
+        }
+        Held::new(shape, self.f32(name)?, storage)
+    }
+
+    fn is_in(&self, storage: WeightStorage) -> bool {
+        let narrow = |name: &str| self.header.shape(name).is_ok_and(|shape| large_matrix(shape).is_some());
+        let kept = |name: &str| self.header.dtype(name).is_ok_and(|dtype| dtype.kept_by(storage));
+        self.header.names().all(|name| !narrow(name) || kept(name))
+    }
+}
+
+/// Rows and columns of what is large enough to be held narrow.
+fn large_matrix(shape: &[usize]) -> Option<(usize, usize)> {
+    match *shape {
+        [rows, columns] if rows * columns >= SMALL => Some((rows, columns)),
+        _ => None,
+    }
+}
+
+/// A tensor's values as f32, in pieces, so that the file's bytes never stand beside the values.
+pub(crate) fn read_f32<R: ReadAt>(
+    file: &R,
+    name: &str,
+    range: Range<u64>,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<Vec<f32>, WeightsError> {
+    let mut values = Vec::with_capacity(shape.iter().product());
+    let mut at = range.start;
+    while at < range.end {
+        let end = range.end.min(at + PIECE_BYTES);
+        let bytes = file.read_at(at..end)?;
+        if bytes.len() as u64 != end - at {
+            return Err(WeightsError::TensorBytes {
+                name: name.to_owned(),
+                expected: range.end - range.start,
+                found: at - range.start + bytes.len() as u64,
+            });
+        }
+        decode(&bytes, dtype, &mut values);
+        at = end;
+    }
+    Ok(values)
 }
 
 /// Bytes of a file that are read at once; a multiple of every format's size.
@@ -189,5 +252,13 @@ impl<R: ReadAt> Tensors for ShardedTensors<R> {
 
     fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         self.of(name)?.f32(name)
+    }
+
+    fn held(&self, name: &str, storage: WeightStorage) -> Result<Held, WeightsError> {
+        self.of(name)?.held(name, storage)
+    }
+
+    fn is_in(&self, storage: WeightStorage) -> bool {
+        self.files.values().all(|file| file.is_in(storage))
     }
 }

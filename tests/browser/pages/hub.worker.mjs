@@ -40,43 +40,68 @@ answer({
   verify: async ({ name }) => hub.verify(name),
   delete: async ({ name }) => hub.delete(name),
   deleteAll: async () => hub.deleteAll(),
-  /** Spoils a byte of a kept file behind the hub's back. */
-  spoil: async ({ sha256 }) => {
+  /** Changes a kept file behind the hub's back: a byte, or its length, or (without a sample to show it) its content. */
+  spoil: async ({ sha256, at = 100, cut = 0 }) => {
     const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('lorahub');
     const name = (await (await (await (await root.getDirectoryHandle('files')).getFileHandle(sha256)).getFile()).text()).split(' ')[0];
     const part = await (await (await root.getDirectoryHandle('parts')).getFileHandle(name)).createSyncAccessHandle();
-    part.write(new Uint8Array([0xa5]), { at: 100 });
+    if (cut > 0) part.truncate(part.getSize() - cut);
+    else part.write(new Uint8Array([0xa5]), { at });
     part.close();
   },
-  /** Megabytes a second that the storage itself gives, read in pieces as a model is. */
+  /** From now on the storage has room for so many bytes more, as when a quota is reached. */
+  room: async ({ bytes }) => {
+    const { write } = FileSystemSyncAccessHandle.prototype;
+    FileSystemSyncAccessHandle.prototype.write = function (piece, options) {
+      bytes -= piece.byteLength;
+      if (bytes < 0) throw new DOMException('no room', 'QuotaExceededError');
+      return write.call(this, piece, options);
+    };
+  },
+  /** The names of all files that are stored. */
+  left: async () => {
+    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('lorahub');
+    const names = [];
+    for (const folder of ['parts', 'files']) for await (const name of (await root.getDirectoryHandle(folder)).keys()) names.push(name);
+    return names.sort();
+  },
+  /** Megabytes a second that the storage itself gives: the better of several readings, in pieces as a model is read. */
   readRate: async ({ name }) => {
     const blobs = Object.values(await hub.files(name));
     const [largest] = blobs.sort((a, b) => b.size - a.size);
     const reader = new FileReaderSync();
-    const began = performance.now();
     const PIECE = 16 << 20;
-    for (let at = 0; at < largest.size; at += PIECE) reader.readAsArrayBuffer(largest.slice(at, at + PIECE));
-    const seconds = (performance.now() - began) / 1000;
+    let seconds = Infinity;
+    for (let again = 0; again < 3; again++) {
+      const began = performance.now();
+      for (let at = 0; at < largest.size; at += PIECE) reader.readAsArrayBuffer(largest.slice(at, at + PIECE));
+      seconds = Math.min(seconds, (performance.now() - began) / 1000);
+    }
     return { megabytes: Math.round(largest.size / 1e6), megabytesPerSecond: Math.round(largest.size / 1e6 / seconds) };
   },
-  /** Loads a kept base, and tells what that took. */
-  load: async ({ base, device: kind, dtype }) => {
+  /** Loads a kept base, and tells what that took, and its logits for some ids. */
+  load: async ({ base, device: kind, dtype, input }) => {
     const { memory } = await started;
     const files = await hub.files(base);
-    const size = files['model.safetensors'].size;
     const config = new Uint8Array(await files['config.json'].arrayBuffer());
     const device = await Device.open(config, { device: kind, dtype });
     const before = memory.buffer.byteLength;
     const began = performance.now();
-    const composer = await device.loadFiles(base, files, '0'.repeat(64));
+    const composer = await device.loadKept(hub, base);
     const seconds = (performance.now() - began) / 1000;
+    const { converted = [] } = (await hub.kept()).find(({ name }) => name === base);
+    const read = composer.conversion.state === 'read' ? converted.find(({ storage }) => storage === dtype) : files['model.safetensors'];
     return {
-      seconds: Math.round(seconds * 10) / 10,
-      megabytesPerSecond: Math.round(size / 1e6 / seconds),
+      seconds: Math.round(seconds * 1000) / 1000,
+      // Of the file that was read.
+      megabytes: Math.round(read.size / 1e6),
+      megabytesPerSecond: Math.round(read.size / 1e6 / seconds),
+      logits: input && Array.from(await composer.logits(Uint32Array.from(input), Uint32Array.from(input), undefined, 'exact')),
       wasmMegabytes: Math.round(memory.buffer.byteLength / 1e6),
       wasmMegabytesBefore: Math.round(before / 1e6),
       deviceMegabytes: composer.deviceMemory && Math.round(composer.deviceMemory.liveBytes / 1e6),
       backend: composer.backend,
+      conversion: composer.conversion,
     };
   },
   /** Logits from a kept base with a kept module, from the same files as bytes, and from the same weights as GGUF. */

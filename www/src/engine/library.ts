@@ -45,6 +45,9 @@ export interface Kept {
   rule?: Rule;
   licence?: string;
   files: { path: string; sha256: string; size: number }[];
+  /** A base's weights as devices hold them, made when it was opened so; absent: none. */
+  converted?: { storage: 'f16' | 'q8_0' | 'q4_0'; size: number }[];
+  /** Of the files. */
   bytes: number;
   /** Whether all its files are still there: a browser may clear them. */
   whole: boolean;

@@ -45,7 +45,9 @@ export class Loadable {
   readonly #parts: Parts;
   readonly #wish: ModelWish;
   #early: { wish: DeviceWish; opening: Promise<Device> } | undefined;
-  #facts: { rank: number; sha256: string }[] = [];
+  #hashes: string[] = [];
+  /** Why the paper's rule cannot compose its modules. */
+  #noReference: string | undefined;
 
   private constructor(parts: Parts, wish: ModelWish) {
     this.#parts = parts;
@@ -83,11 +85,11 @@ export class Loadable {
     const device = await opening;
     const composer = await this.#parts.load(device).finally(() => device.free());
     try {
-      this.#facts = [];
+      this.#hashes = [];
       for (const { name, config, weights } of this.#parts.modules) {
-        const { rank, sha256: hash } = composer.addModule(name, await bytesOf(config), await bytesOf(weights));
-        this.#facts.push({ rank, sha256: hash });
+        this.#hashes.push(composer.addModule(name, await bytesOf(config), await bytesOf(weights)).sha256);
       }
+      this.#noReference = composer.obstacle('reference');
     } catch (thrown) {
       composer.free();
       throw thrown;
@@ -97,8 +99,7 @@ export class Loadable {
 
   /** The rule of its modules; the paper's where nobody says. That one cannot compose different ranks. */
   get rule(): Rule {
-    const ranks = new Set(this.#facts.map(({ rank }) => rank));
-    return ranks.size > 1 ? 'exact' : (this.#parts.rule ?? 'reference');
+    return this.#noReference === undefined ? (this.#parts.rule ?? 'reference') : 'exact';
   }
 
   /** For what is composed of the modules. */
@@ -113,14 +114,22 @@ export class Loadable {
       name,
       origin: this.#wish.source.kind,
       rule: this.rule,
+      ...(this.#noReference === undefined ? {} : { noReference: this.#noReference }),
       base: { id: baseId, params: composer.base.params, bytes },
-      modules: modules.map(({ name, title, description, kind }, i) => ({ name, title, description, kind, sha256: this.#facts[i]?.sha256 ?? '' })),
+      modules: modules.map(({ name, title, description, kind }, i) => ({ name, title, description, kind, sha256: this.#hashes[i] ?? '' })),
       tasks,
       words: composer.words(),
       license,
       card,
+      ...note(composer),
     };
   }
+}
+
+/** What the visitor should know of how the base was loaded. */
+function note({ conversion }: Composer): { note?: string } {
+  if (conversion.state !== 'failed') return {};
+  return { note: `The weights were converted for this device, and that could not be kept for the next time: ${conversion.problem}.` };
 }
 
 function openDevice(config: Uint8Array, on: DeviceWish, { weights }: ModelWish): Promise<Device> {
@@ -156,8 +165,7 @@ async function fromStorage(
     const of = (kind: Kept['kind'], name: string): Kept | undefined => kept.find((k) => k.kind === kind && k.name === name);
     const files = await hub.files(base);
     const about = of('base', base);
-    const sha256Of = about?.files.find(({ path }) => path === 'model.safetensors')?.sha256;
-    const parts = await fromBlobs(base, files, onConfig, sha256Of);
+    const parts = { ...(await fromBlobs(base, files, onConfig)), load: (device: Device) => loadKept(device, base) };
     for (const name of modules) {
       const { 'adapter_config.json': config, ...others } = await hub.files(name);
       const weights = others['adapter_model.safetensors'] ?? others['adapter_model.bin'];
@@ -186,7 +194,6 @@ async function fromBlobs(
   id: string,
   files: Record<string, Blob>,
   onConfig: (config: Uint8Array) => void,
-  sha256?: string,
 ): Promise<Parts> {
   const file = files['config.json'];
   if (!file) throw new EngineError('base_files', 'the base has no file `config.json`; give config.json, tokenizer.json and model.safetensors together');
@@ -194,7 +201,17 @@ async function fromBlobs(
   onConfig(config);
   const bytes = weightBytes(files);
   const about = { name: id, license: '', ofModules: undefined, card: '', tasks: [], rule: undefined };
-  return { ...about, baseId: id, bytes, config, modules: [], load: (device) => device.loadFiles(id, files, sha256) };
+  return { ...about, baseId: id, bytes, config, modules: [], load: (device) => device.loadFiles(id, files) };
+}
+
+/** From the store: what was converted for the device at an earlier visit is read, and what is converted now is kept. */
+async function loadKept(device: Device, base: string): Promise<Composer> {
+  const hub = await Hub.open();
+  try {
+    return await device.loadKept(hub, base);
+  } finally {
+    hub.free();
+  }
 }
 
 function part(name: string, kind: string): Omit<ModuleInfo, 'sha256'> {

@@ -76,6 +76,8 @@ export interface FamilyInfo {
   /** The bundled family, one that was downloaded, or files of the visitor's. */
   origin: Source['kind'];
   rule: Rule;
+  /** Why its modules cannot be composed under `reference`; absent where they can. */
+  noReference?: string;
   base: { id: string; params: number; bytes: number };
   modules: ModuleInfo[];
   tasks: TaskInfo[];
@@ -85,6 +87,8 @@ export interface FamilyInfo {
   license: string;
   /** The family's model card, Markdown; empty without one. */
   card: string;
+  /** What the visitor should know of how it was opened. */
+  note?: string;
 }
 
 export interface AdaptSettings {

@@ -196,7 +196,7 @@ export function searchStep(j: Journey): TemplateResult {
           @change=${(e: Event) => j.configure({ rule: (e.target as HTMLSelectElement).value as Rule })}
         >
           <option value="exact" ?selected=${rule === 'exact'}>exact: add up the changes, each with its weight</option>
-          <option value="reference" ?selected=${rule === 'reference'}>reference: the paper’s, add up the factors</option>
+          <option value="reference" ?selected=${rule === 'reference'} ?disabled=${family?.noReference !== undefined} title=${family?.noReference ?? nothing}>reference: the paper’s, add up the factors</option>
         </select>
       </label>
       <label class="setting wide">
@@ -212,18 +212,18 @@ export function searchStep(j: Journey): TemplateResult {
       </label>
       ${deviceSetting(j)}
       <p class="hint">
-        ${family ? ruleNote(family.origin, family.rule) : nothing} The seed decides every random
+        ${family ? ruleNote(family) : nothing} The seed decides every random
         number: the same seed finds the same weights again.
       </p>
     </details>
   </section>`;
 }
 
-function ruleNote(origin: FamilyInfo['origin'], rule: Rule): string {
-  if (origin !== 'files') return `These modules were trained for the ${rule} rule.`;
-  return rule === 'reference'
+function ruleNote({ origin, rule, noReference }: FamilyInfo): string {
+  if (noReference !== undefined) return 'These modules have different ranks, which only the exact rule can mix.';
+  return origin === 'files'
     ? 'Nothing says which rule these modules were trained for, so the paper’s is used.'
-    : 'These modules have different ranks, which only the exact rule can mix.';
+    : `These modules were trained for the ${rule} rule.`;
 }
 
 const DEVICES: Record<DeviceChoice, string> = {

@@ -9,7 +9,7 @@ import { T } from '../testids.ts';
 export function storedPart(j: Journey, m: Models): TemplateResult {
   const kept = m.storage?.kept;
   if (!kept) return html`<p class="hint">${m.starting ? 'Looking…' : 'What is stored could not be read.'}</p>`;
-  const total = kept.reduce((sum, { bytes: n }) => sum + n, 0);
+  const total = kept.reduce((sum, one) => sum + one.bytes + convertedBytes(one), 0);
   const free = m.storage?.free;
   const waiting = m.waiting !== undefined;
   return html`<p data-testid=${T.storedTotal}>
@@ -37,7 +37,7 @@ export function storedPart(j: Journey, m: Models): TemplateResult {
       ? nothing
       : m.asking
         ? html`<p class="row-actions ask">
-            <span>Delete everything that was downloaded?</span>
+            <span data-testid=${T.deleteAllAsk}>Delete everything that was downloaded? ${openNote(j)}</span>
             <button type="button" class="secondary" data-testid=${T.deleteAllYes} @click=${() => void m.removeAll()}>Delete everything</button>
             <button type="button" class="quiet" @click=${() => m.ask(false)}>Keep it</button>
           </p>`
@@ -48,6 +48,10 @@ export function storedPart(j: Journey, m: Models): TemplateResult {
           </p>`}`;
 }
 
+/** What deleting everything means for what is open. */
+const openNote = ({ model }: Journey): string =>
+  model.kind === 'kept' ? `${model.base} is open: it goes on working on this device until you leave it, and is not here at the next visit.` : '';
+
 /** Each base with its modules below it. */
 function inOrder(kept: Kept[]): Kept[] {
   const bases = kept.filter(({ kind }) => kind === 'base');
@@ -56,15 +60,21 @@ function inOrder(kept: Kept[]): Kept[] {
   return [...bases.flatMap((base) => [base, ...under(base.name)]), ...kept.filter((one) => one.kind === 'module' && !known.has(one.base ?? ''))];
 }
 
+/** Of a base's weights as devices hold them. */
+const convertedBytes = ({ converted = [] }: Kept): number => converted.reduce((sum, { size }) => sum + size, 0);
+
 const VERDICTS: Record<Verdict, string> = { running: 'reading…', right: 'every byte is right', wrong: 'damaged; delete it and download it again' };
 
-function row(j: Journey, m: Models, { kind, name, bytes: n, whole, licence, commit }: Kept): TemplateResult {
+function row(j: Journey, m: Models, { kind, name, bytes: n, whole, licence, commit, converted = [] }: Kept): TemplateResult {
   const verdict = m.verdicts.get(name);
   const open = j.model.kind === 'kept' && (kind === 'base' ? j.model.base === name : j.model.modules.includes(name));
   const about = [kind === 'module' ? '' : (licence ?? 'licence not stated'), `commit ${commit.slice(0, 7)}`, ...(open ? ['open now'] : [])];
   return html`<tr class=${kind} data-testid=${T.stored(name)}>
     <th scope="row">
       ${kind === 'module' ? name.replaceAll('_', ' ') : name} <small>${about.filter((text) => text !== '').join(', ')}</small>
+      ${converted.map(
+        ({ storage, size }) => html`<small data-testid=${T.converted(name, storage)}>and converted to ${storage}, ${bytes(size)}, to open it sooner</small>`,
+      )}
       ${whole ? nothing : html`<small class="missing">The browser has cleared part of it; download it again.</small>`}
       ${verdict ? html`<small class=${verdict === 'wrong' ? 'missing' : ''} role="status" data-verdict=${verdict}>${VERDICTS[verdict]}</small>` : nothing}
     </th>

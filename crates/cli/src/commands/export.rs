@@ -128,7 +128,7 @@ fn merge_into(base: &Base, module: &Module, out: &Path) -> Result<usize, CliErro
     let weights = if base.place.has("model.safetensors") {
         base.place.read(BASE, "model.safetensors", WEIGHTS_BYTES)?
     } else {
-        with_weights(&base.place, |tensors, _| in_one_file(tensors))?
+        with_weights(&base.place, None, |tensors, _| in_one_file(tensors))?
     };
     let file = SafeTensors::parse(&weights, &Limits::BASE)?;
     let merged = merge(module, &file)?.collect::<Result<Vec<_>, _>>()?;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use lorahub_hub::{Catalogue, FileStore, HubError, Kept, Key, Sha256, Store as _, Stored};
+use lorahub_hub::{
+    Catalogue, Converted, FileStore, HubError, Kept, Key, Kind, Sha256, Store as _, Stored, delete_kept,
+    discard_conversions,
+};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -103,6 +106,14 @@ fn list(arguments: &StoreReadArgs) -> Result<(), CliError> {
             kept.repository,
             &kept.commit.as_str()[..12]
         ))?;
+        for Converted { storage, stored, .. } in &kept.converted {
+            let size = bytes_text(stored.size);
+            print(&format!(
+                "        {size:>9}  {} converted to {}",
+                kept.name,
+                storage.name()
+            ))?;
+        }
     }
     for file in &listed.unnamed {
         print(&format!("file    {:>9}  {}", bytes_text(file.size), file.sha256))?;
@@ -233,13 +244,13 @@ fn delete_named(store: &FileStore, arguments: &StoreDeleteArgs) -> Result<(), Cl
             still_named = catalogue.hashes();
         })
         .await?;
-        let of_entries = entries
-            .iter()
-            .flat_map(|kept| &kept.files)
-            .map(|file| file.stored.sha256);
+        let of_entries = entries.iter().flat_map(|kept| kept.hashes());
         hashes.extend(of_entries.filter(|hash| !still_named.contains(hash)));
         for hash in hashes {
-            store.delete(hash).await?;
+            delete_kept(store, hash).await?;
+        }
+        for base in entries.iter().filter(|kept| kept.kind == Kind::Base) {
+            discard_conversions(store, &base.name).await?;
         }
         for key in unfinished {
             store.discard(key).await?;

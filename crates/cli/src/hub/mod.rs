@@ -12,5 +12,5 @@ mod store;
 pub(crate) use clock::SystemClock;
 pub(crate) use http::Http;
 pub(crate) use names::{read_manifest, select};
-pub(crate) use place::{Place, again, download_command, store_command};
+pub(crate) use place::{Held, Place, again, download_command, store_command};
 pub(crate) use store::{StoreArgs, catalogue};

@@ -175,6 +175,21 @@ impl Place {
 }
 
 impl Held {
+    /// What the catalogue knows of it.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// The store it is in.
+    pub(crate) fn store(&self) -> &FileStore {
+        &self.store
+    }
+
+    /// The hash of one of its files, in hexadecimal.
+    pub(crate) fn sha256(&self, file: &str) -> Option<String> {
+        self.kept.file(file).map(|stored| stored.sha256.to_string())
+    }
+
     fn stored(&self, kind: FolderKind, file: &str) -> Result<Stored, CliError> {
         let has = |other: &str| self.kept.file(other).is_some();
         self.kept

@@ -22,7 +22,7 @@ pub use progress::{Progress, Reason};
 
 use crate::{
     Chunks, Clock, Commit, Fetch, FileEntry, GitBlob, Hub, HubError, Key, Repository, Sha256, Source, Store, Stored,
-    api,
+    api, keep_chunks,
 };
 use attempts::{Attempts, Stop};
 use run::Run;
@@ -236,6 +236,8 @@ impl<F: Fetch, C: Clock, S: Store> Downloader<'_, F, C, S> {
             if wanted.sha256.is_none() {
                 self.record_first_seen(&wanted.source, stored).await?;
             }
+            // Before it is a file, so that none is without them.
+            keep_chunks(self.store, stored.sha256, &run.chunks()).await?;
             self.store.commit(key, stored.size, stored.sha256).await?;
             progress(Progress::Done {
                 bytes: stored.size,

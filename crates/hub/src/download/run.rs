@@ -10,7 +10,7 @@ use super::{Cancel, Downloader, Progress, Reason, Wanted};
 use crate::digest::BlobHasher;
 use crate::journal::{self, Head, JOURNAL_VERSION};
 use crate::store::READ_BYTES;
-use crate::{Clock, Fetch, GitBlob, Hasher, HubError, Key, Response, Sha256, Store, Stored};
+use crate::{Chunks, Clock, Fetch, GitBlob, Hasher, HubError, Key, Response, Sha256, Store, Stored};
 
 /// The largest file that is fetched: flan-t5-xxl has 45 GB. The list of a file's chunks is kept in memory.
 const FILE_BYTES: u64 = 1 << 36;
@@ -265,6 +265,14 @@ impl<'r, F: Fetch, C: Clock, S: Store> Run<'r, F, C, S> {
             .await?;
         self.done.borrow_mut().insert(index, sha256);
         Ok(())
+    }
+
+    /// The hashes of the whole file's chunks.
+    pub(super) fn chunks(&self) -> Chunks {
+        Chunks {
+            bytes: self.chunk_bytes,
+            sha256: self.done.borrow().values().copied().collect(),
+        }
     }
 
     /// Hashes the whole part from what the storage has. Chunks that the storage has lost are fetched again, once; a

@@ -19,6 +19,7 @@ use lorahub_hub::{
     Body, Cancel, Chunks, Clock, Commit, Downloader, Fetch, FetchError, Hub, HubError, Key, Options, Progress,
     Repository, Request, Response, Sha256, Source, Store, Stored, Wanted,
 };
+use lorahub_weights::{Append, WeightsError};
 
 /// SplitMix64, for inputs that vary from a seed.
 pub(crate) struct Rng(pub(crate) u64);
@@ -279,7 +280,7 @@ impl Clock for Waits {
 #[derive(Default)]
 pub(crate) struct Memory {
     pub(crate) files: RefCell<BTreeMap<Sha256, Vec<u8>>>,
-    pub(crate) parts: RefCell<BTreeMap<Key, Vec<u8>>>,
+    pub(crate) parts: Rc<RefCell<BTreeMap<Key, Vec<u8>>>>,
     pub(crate) journals: RefCell<BTreeMap<Key, Vec<u8>>>,
     pub(crate) records: RefCell<BTreeMap<Key, Vec<u8>>>,
     pub(crate) locks: Rc<RefCell<BTreeSet<Key>>>,
@@ -321,8 +322,29 @@ fn part_of(bytes: &[u8], range: Range<u64>) -> Vec<u8> {
     bytes.get(range.start as usize..end).unwrap_or_default().to_vec()
 }
 
+/// Writes a part of a [`Memory`], up to its room.
+pub(crate) struct PartWriter {
+    key: Key,
+    parts: Rc<RefCell<BTreeMap<Key, Vec<u8>>>>,
+    room: Option<u64>,
+}
+
+impl Append for PartWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
+        let mut parts = self.parts.borrow_mut();
+        let part = parts.entry(self.key).or_default();
+        if self.room.is_some_and(|room| ((part.len() + bytes.len()) as u64) > room) {
+            let reason = "it is full".to_owned();
+            return Err(WeightsError::Write { reason });
+        }
+        part.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
 impl Store for Memory {
     type Lock = Held;
+    type Writer = PartWriter;
 
     async fn lock(&self, key: Key) -> Result<Held, HubError> {
         if self.locks.borrow_mut().insert(key) {
@@ -369,6 +391,16 @@ impl Store for Memory {
         }
         self.last_write.replace(Some((key, range)));
         Ok(())
+    }
+
+    async fn writer(&self, key: Key) -> Result<PartWriter, HubError> {
+        assert!(
+            self.journals.borrow().contains_key(&key),
+            "a part without a journal is lost"
+        );
+        let (parts, room) = (self.parts.clone(), self.room.get());
+        parts.borrow_mut().insert(key, Vec::new());
+        Ok(PartWriter { key, parts, room })
     }
 
     async fn read_part(&self, key: Key, range: Range<u64>) -> Result<Vec<u8>, HubError> {
@@ -432,6 +464,11 @@ impl Store for Memory {
 
     async fn put_record(&self, key: Key, bytes: &[u8]) -> Result<(), HubError> {
         self.records.borrow_mut().insert(key, bytes.to_vec());
+        Ok(())
+    }
+
+    async fn remove_record(&self, key: Key) -> Result<(), HubError> {
+        self.records.borrow_mut().remove(&key);
         Ok(())
     }
 }

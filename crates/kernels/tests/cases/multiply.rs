@@ -303,7 +303,7 @@ pub(crate) fn infinities_and_nans_reach_their_results() {
 
 /// The numbers that narrow weights stand for, packed as f32, give the same bits.
 pub(crate) fn narrow_weights_are_widened_exactly() {
-    for (n, k) in [(16, 32), (40, 96), (19, 77), (33, 1100)] {
+    for (n, k) in [(16, 32), (40, 96), (19, 77), (33, 1088), (33, 1100)] {
         let mut numbers = Numbers(19);
         let halves: Vec<u16> = numbers
             .take(n * k)
@@ -318,6 +318,14 @@ pub(crate) fn narrow_weights_are_widened_exactly() {
             .map(|i| f32::from(values[i]) * f16::from_bits(scales[i / k * blocks + i % k / Q8_BLOCK]).to_f32())
             .collect();
         check_same(PackedQ8::new(&values, &scales, n, k).view(), packed(&wide, n, k).view());
+        if k.is_multiple_of(Q8_BLOCK) {
+            let block = |(values, scale): (&[i8], &u16)| {
+                let values = values.iter().map(|&value| value as u8);
+                scale.to_le_bytes().into_iter().chain(values).collect::<Vec<u8>>()
+            };
+            let blocks: Vec<u8> = values.chunks(Q8_BLOCK).zip(&scales).flat_map(block).collect();
+            check_same(PackedQ8::from_blocks(&blocks, n, k).view(), packed(&wide, n, k).view());
+        }
     }
 }
 

@@ -23,9 +23,11 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use lorahub_adapters::{BankTarget, Rule};
+use lorahub_weights::Held;
 use lorahub_weights::quant::WeightStorage;
 
 use self::weight::{Kernels, Scratch};
+use crate::backend::check_held;
 use crate::{AttentionPlan, Backend, Segments, TensorError};
 
 pub use attention::CpuCache;
@@ -210,17 +212,13 @@ impl Backend for Cpu {
         if cfg!(target_arch = "wasm32") { 1 << 30 } else { 8 << 30 }
     }
 
-    fn weight(&self, shape: &[usize], data: Vec<f32>) -> Result<CpuWeight, TensorError> {
-        let expected: usize = shape.iter().product();
-        if data.len() != expected {
-            return Err(TensorError::shape(
-                "weight",
-                "data",
-                format!("{expected} values for {shape:?}"),
-                format!("{} values", data.len()),
-            ));
-        }
-        CpuWeight::new(shape, data, self.weights, &self.kernels)
+    fn storage(&self) -> WeightStorage {
+        self.weights
+    }
+
+    fn hold(&self, shape: &[usize], held: Held) -> Result<CpuWeight, TensorError> {
+        check_held(shape, &held)?;
+        CpuWeight::new(shape, held, &self.kernels)
     }
 
     fn ids(&self, ids: &[u32]) -> Result<Arc<[u32]>, TensorError> {

@@ -86,12 +86,7 @@ impl Packed {
                 let values: Vec<u16> = narrow.bytes().chunks_exact(2).map(bits).collect();
                 Some(Self::F16(PackedF16::new(&values, rows, columns)))
             }
-            Format::Q8_0 => {
-                let blocks = || narrow.bytes().chunks_exact(Format::Q8_0.block_bytes());
-                let scales: Vec<u16> = blocks().map(bits).collect();
-                let values: Vec<i8> = blocks().flat_map(|block| &block[2..]).map(|&byte| byte as i8).collect();
-                Some(Self::Q8(PackedQ8::new(&values, &scales, rows, columns)))
-            }
+            Format::Q8_0 => Some(Self::Q8(PackedQ8::from_blocks(narrow.bytes(), rows, columns))),
             Format::Q4_0 => None,
         }
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use lorahub_kernels::{PackedF32, Rows};
-use lorahub_weights::quant::{Narrow, WeightStorage};
+use lorahub_weights::Held as Values;
+use lorahub_weights::quant::Narrow;
 
 use super::fused::{View, tensor};
 use super::gemm::{Strided, for_each, multiply};
@@ -66,36 +67,27 @@ impl CpuWeight {
         Self(Held::Narrow(Arc::new(narrow)))
     }
 
-    /// `data` of `shape` in the form that `storage` takes for it, and held as `kernels` say.
-    pub(super) fn new(
-        shape: &[usize],
-        data: Vec<f32>,
-        storage: WeightStorage,
-        kernels: &Kernels,
-    ) -> Result<Self, TensorError> {
-        let [rows, columns] = *shape else {
-            return Ok(Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?));
-        };
-        let narrow = match storage.format_of(&data, columns) {
-            Some(format) => Some(Narrow::quantise(format, rows, columns, &data)?),
-            None => None,
-        };
-        let own = match (kernels, &narrow) {
-            (Kernels::Candle, _) => None,
-            (_, Some(narrow)) => Packed::narrow(narrow),
-            (_, None) => Some(Packed::F32(PackedF32::new(Rows::new(&data, rows, columns), columns))),
+    /// Values of this shape, held as `kernels` say.
+    pub(super) fn new(shape: &[usize], values: Values, kernels: &Kernels) -> Result<Self, TensorError> {
+        let own = match (kernels, shape, &values) {
+            (Kernels::Own | Kernels::Elsewhere(_), &[rows, columns], Values::F32(data)) => {
+                Some(Packed::F32(PackedF32::new(Rows::new(data, rows, columns), columns)))
+            }
+            (Kernels::Own | Kernels::Elsewhere(_), &[_, _], Values::Narrow(narrow)) => Packed::narrow(narrow),
+            _ => None,
         };
         Ok(match (own, kernels) {
             (Some(own), Kernels::Elsewhere(products)) => {
-                drop((data, narrow));
+                // One copy of the matrix at a time beside the one that stays.
+                drop(values);
                 let (dims, bytes) = (own.dims(), own.bytes());
                 let matrix = products.take(own)?;
                 Self(Held::Taken(Rc::new(Taken { matrix, dims, bytes })))
             }
             (Some(own), _) => Self(Held::Packed(Rc::new(own))),
-            (None, _) => match narrow {
-                Some(narrow) => Self::from_narrow(narrow),
-                None => Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?),
+            (None, _) => match values {
+                Values::Narrow(narrow) => Self::from_narrow(narrow),
+                Values::F32(data) => Self::from_tensor(Tensor::from_vec(data, shape, &Device::Cpu)?),
             },
         })
     }

@@ -1,6 +1,7 @@
 //! [`Hub`]: models and modules from a hub, kept in the browser.
 
 mod fetch;
+mod load;
 mod opfs;
 
 use std::cell::Cell;
@@ -9,7 +10,7 @@ use std::collections::BTreeSet;
 use js_sys::Reflect;
 use lorahub_hub::{
     Cancel, Catalogue, Commit, Downloader, Entry, Hub as Address, HubError, Kept, KeptFile, Kind, Manifest, Options,
-    Progress, Store as _, public_manifest,
+    Progress, Store as _, Stored, check_sample, delete_kept, discard_conversions, public_manifest,
 };
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -125,31 +126,31 @@ impl Hub {
         Ok(done?)
     }
 
-    /// The files of a base or module that is kept, by their paths.
+    /// The files of a base or module that is kept, by their paths. Of each its size is checked, and one of its chunks,
+    /// each time another one.
     ///
     /// # Errors
-    /// `hub_not_downloaded`, and `hub_not_kept` where the browser has cleared a file.
+    /// `hub_not_downloaded`, `hub_not_kept` where the browser has cleared a file, and `hub_damaged` where it has changed
+    /// one, which is then deleted.
     #[wasm_bindgen(unchecked_return_type = "Record<string, Blob>")]
     pub async fn files(&self, name: &str) -> Result<JsValue, JsValue> {
         let kept = self.find(name).await?;
         let files = js_sys::Object::new();
         for KeptFile { path, stored } in &kept.files {
+            self.sample(&kept, path, *stored).await?;
             let blob = self.store.blob(stored.sha256).await.map_err(Failure::from)?;
             Reflect::set(&files, &path.into(), &blob)?;
         }
         Ok(files.into())
     }
 
-    /// Reads every file of a base or module and compares its hash; returns their bytes.
+    /// Reads every file of a base or module and compares its hash; returns their bytes. Converted weights that are not
+    /// what they were are deleted, for they can be made again.
     ///
     /// # Errors
     /// `hub_corrupt` for a file that the browser or a disk has changed, and as [`files`](Self::files).
     pub async fn verify(&self, name: &str) -> Result<f64, JsValue> {
-        let mut bytes = 0;
-        for file in &self.find(name).await?.files {
-            bytes += self.store.verify(file.stored.sha256).await.map_err(Failure::from)?;
-        }
-        Ok(bytes as f64)
+        Ok(self.verified(name).await? as f64)
     }
 
     /// Deletes a base or module: those of its files that no other has.
@@ -210,6 +211,29 @@ impl Hub {
                 format!("`{name}` has not been downloaded; download it first"),
             )
         })
+    }
+
+    async fn sample(&self, kept: &Kept, path: &str, stored: Stored) -> Result<(), Failure> {
+        let name = format!("{}/{path}", kept.name);
+        Ok(check_sample(&self.store, stored, &name, pick()).await?)
+    }
+
+    async fn verified(&self, name: &str) -> Result<u64, Failure> {
+        let kept = self.find(name).await?;
+        let mut bytes = 0;
+        for file in &kept.files {
+            bytes += self.store.verify(file.stored.sha256).await?;
+        }
+        for one in &kept.converted {
+            match self.store.verify(one.stored.sha256).await {
+                Ok(own) => bytes += own,
+                Err(HubError::Corrupt { .. } | HubError::NotKept { .. }) => {
+                    delete_kept(&self.store, one.stored.sha256).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(bytes)
     }
 
     async fn download_all(
@@ -292,11 +316,17 @@ impl Hub {
             left = catalogue.hashes();
         })
         .await?;
-        for file in &kept.files {
-            if !left.contains(&file.stored.sha256) {
-                self.store.delete(file.stored.sha256).await?;
-            }
+        for sha256 in kept.hashes().filter(|hash| !left.contains(hash)) {
+            delete_kept(&self.store, sha256).await?;
+        }
+        if kept.kind == Kind::Base {
+            discard_conversions(&self.store, &kept.name).await?;
         }
         Ok(())
     }
+}
+
+/// Which chunk of a file is sampled: another one each time, by the clock.
+fn pick() -> u64 {
+    (seconds() * 1e3) as u64
 }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use js_sys::{Promise, Reflect, Uint8Array};
 use lorahub_hub::{HubError, Key, Sha256, Store, Stored};
+use lorahub_weights::{Append, WeightsError};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
@@ -265,8 +266,25 @@ impl Drop for Held {
     }
 }
 
+/// A part that is written from its start to its end. The store closes it.
+pub(crate) struct PartWriter {
+    handle: FileSystemSyncAccessHandle,
+    end: u64,
+}
+
+impl Append for PartWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), WeightsError> {
+        write_at(&self.handle, self.end, bytes).map_err(|thrown| WeightsError::Write {
+            reason: reason(&thrown),
+        })?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+}
+
 impl Store for Opfs {
     type Lock = Held;
+    type Writer = PartWriter;
 
     async fn lock(&self, key: Key) -> Result<Held, HubError> {
         let key = key.to_string();
@@ -341,6 +359,15 @@ impl Store for Opfs {
     async fn write_part(&self, key: Key, offset: u64, bytes: &[u8]) -> Result<(), HubError> {
         let write = async || write_at(&self.handle(&key.to_string()).await?, offset, bytes);
         write().await.map_err(failed("write a download"))
+    }
+
+    async fn writer(&self, key: Key) -> Result<PartWriter, HubError> {
+        let open = async || -> Result<PartWriter, JsValue> {
+            let handle = self.handle(&key.to_string()).await?;
+            handle.truncate_with_u32(0)?;
+            Ok(PartWriter { handle, end: 0 })
+        };
+        open().await.map_err(failed("write a part"))
     }
 
     async fn read_part(&self, key: Key, range: Range<u64>) -> Result<Vec<u8>, HubError> {
@@ -469,6 +496,11 @@ impl Store for Opfs {
         content.extend_from_slice(bytes);
         let put = replace(&self.records, &key.to_string(), &content).await;
         put.map_err(failed("write a record"))
+    }
+
+    async fn remove_record(&self, key: Key) -> Result<(), HubError> {
+        let removed = remove(&self.records, &key.to_string()).await;
+        removed.map_err(failed("remove a record"))
     }
 }
 

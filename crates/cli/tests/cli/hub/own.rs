@@ -168,3 +168,69 @@ fn a_base_in_several_files_is_used_by_name() {
     std::fs::write(&path, bytes).unwrap();
     cdn.refused(&generate, 1, &["error[hub-corrupt]", &kept.to_string()]);
 }
+
+#[test]
+fn what_is_converted_for_a_dtype_is_kept_and_read_the_next_time() {
+    let cdn = Cdn::start();
+    write_base(&cdn);
+    let weights = safetensors(&tiny_tensors());
+    cdn.write("x/base", "model.safetensors", &weights);
+    let manifest = cdn.manifest(
+        &files(&["config.json", "tokenizer.json", "model.safetensors"]),
+        &json!({}),
+    );
+    cdn.run_json(&cdn.download(&["x/base", "--manifest", &manifest]));
+    let generate = |dtype: &str| {
+        cdn.run_json(&[
+            "generate", "--base", "x/base", "--input", "red", "--dtype", dtype, "--json",
+        ])
+    };
+    let converted = || {
+        let listed = cdn.run_json(&["store", "list", "--json"]);
+        assert_eq!((&listed["unnamed"], &listed["unfinished"]), (&json!([]), &json!([])));
+        listed["entries"][0]["converted"].clone()
+    };
+    generate("f32");
+    assert_eq!(converted(), Value::Null, "nothing is converted for f32");
+    let told = generate("q8_0");
+    let one = converted()[0].clone();
+    assert_eq!(one["storage"], "q8_0");
+    let file = |sha256: &str| cdn.folder.path().join(format!("store/files/{sha256}"));
+    let kept = file(one["sha256"].as_str().unwrap());
+    assert_eq!(std::fs::metadata(&kept).unwrap().len(), one["size"].as_u64().unwrap());
+
+    // The next time the base's own file is not looked at.
+    let source = file(&lorahub_hub::Sha256::of(&weights).to_string());
+    std::fs::write(&source, b"").unwrap();
+    cdn.refused(
+        &["generate", "--base", "x/base", "--input", "red"],
+        1,
+        &["not_downloaded"],
+    );
+    let mut spoilt = weights.clone();
+    *spoilt.last_mut().unwrap() ^= 1;
+    std::fs::write(&source, spoilt).unwrap();
+    assert_eq!(generate("q8_0"), told);
+    std::fs::write(&source, &weights).unwrap();
+
+    // One that is damaged, cut or gone is made again.
+    let right = std::fs::read(&kept).unwrap();
+    let mut flipped = right.clone();
+    flipped[20] ^= 1;
+    for wrong in [Some(&flipped[..]), Some(&right[..right.len() - 1]), Some(b""), None] {
+        match wrong {
+            Some(wrong) => std::fs::write(&kept, wrong).unwrap(),
+            None => std::fs::remove_file(&kept).unwrap(),
+        }
+        assert_eq!(generate("q8_0"), told);
+        assert_eq!(
+            (converted(), std::fs::read(&kept).unwrap()),
+            (json!([one]), right.clone())
+        );
+    }
+    generate("f16");
+    assert_eq!(converted().as_array().unwrap().len(), 2);
+    let deleted = cdn.run_json(&["store", "delete", "x/base", "--json"]);
+    assert_eq!(deleted["files"], 5);
+    assert_eq!(cdn.run_json(&["store", "list", "--json"])["bytes"], 0);
+}
