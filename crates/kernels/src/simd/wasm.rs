@@ -4,9 +4,9 @@
 use core::arch::wasm32::f32x4_relaxed_madd;
 use core::arch::wasm32::{
     f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_ge, f32x4_mul, f32x4_pmax,
-    f32x4_pmin, f32x4_splat, f32x4_sub, i16x8_load_extend_i8x8, i32x4_add, i32x4_extend_high_i16x8,
-    i32x4_extend_low_i16x8, i32x4_load_extend_i16x4, i32x4_shl, i32x4_shr, i32x4_shuffle, i32x4_splat, i32x4_sub,
-    i64x2_shuffle, v128, v128_and, v128_load, v128_or, v128_store,
+    f32x4_pmin, f32x4_splat, f32x4_sub, i8x16_shuffle, i16x8_load_extend_i8x8, i16x8_shuffle, i32x4_add,
+    i32x4_extend_high_i16x8, i32x4_extend_low_i16x8, i32x4_load_extend_i16x4, i32x4_shl, i32x4_shr, i32x4_shuffle,
+    i32x4_splat, i32x4_sub, i64x2_shuffle, v128, v128_and, v128_load, v128_or, v128_store,
 };
 
 use super::ROUNDING;
@@ -143,4 +143,50 @@ impl F32x4 {
             Self(f32x4_convert_i32x4(i32x4_extend_high_i16x8(wide))),
         ]
     }
+}
+
+/// Columns become rows. Each round moves one bit of an element's row number to its column number and one the other way.
+#[inline(always)]
+pub(crate) fn transpose_bytes(rows: [&[u8; 16]; 16]) -> [[u8; 16]; 16] {
+    // SAFETY: each reference is to 16 readable bytes, and the instruction needs no alignment.
+    let mut square = rows.map(|row| unsafe { v128_load(row.as_ptr().cast()) });
+    for _ in 0..4 {
+        square = std::array::from_fn(|i| {
+            let (a, b) = (square[i / 2], square[i / 2 + 8]);
+            if i % 2 == 0 {
+                i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b)
+            } else {
+                i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b)
+            }
+        });
+    }
+    square.map(|vector| {
+        let mut row = [0; 16];
+        // SAFETY: there are 16 bytes to write to, and the instruction needs no alignment.
+        unsafe { v128_store(row.as_mut_ptr().cast(), vector) };
+        row
+    })
+}
+
+/// Columns become rows, as in [`transpose_bytes`].
+#[inline(always)]
+pub(crate) fn transpose_halves(rows: [&[u16; 8]; 8]) -> [[u16; 8]; 8] {
+    // SAFETY: each reference is to 16 readable bytes, and the instruction needs no alignment.
+    let mut square = rows.map(|row| unsafe { v128_load(row.as_ptr().cast()) });
+    for _ in 0..3 {
+        square = std::array::from_fn(|i| {
+            let (a, b) = (square[i / 2], square[i / 2 + 4]);
+            if i % 2 == 0 {
+                i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b)
+            } else {
+                i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b)
+            }
+        });
+    }
+    square.map(|vector| {
+        let mut row = [0; 8];
+        // SAFETY: there are 16 bytes to write to, and the instruction needs no alignment.
+        unsafe { v128_store(row.as_mut_ptr().cast(), vector) };
+        row
+    })
 }
