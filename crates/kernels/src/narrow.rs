@@ -4,7 +4,7 @@
 //! that over, and a kernel widens in registers. Both multiply the same f32 numbers in the same order.
 
 use crate::pack::{Layout, PANEL, PanelRow, Panels, Span, Weight};
-use crate::simd::{F32x4, transpose_bytes, transpose_halves};
+use crate::simd::F32x4;
 use crate::tile::{VECTORS, write_row};
 
 /// Weights along `k` that share one scale in q8_0.
@@ -32,13 +32,8 @@ impl<'a> F16Panels<'a> {
         let layout = Layout { n, k };
         Self {
             layout,
-<<<<<<< HEAD
             rows: &rows[..layout.rows()],
             finite,
-=======
-            rows: interleave_halves(layout, bits),
-            finite: bits.iter().all(|bits| bits & F16_SPECIAL != F16_SPECIAL),
->>>>>>> store
         }
     }
 
@@ -77,7 +72,6 @@ impl<'a> Q8Panels<'a> {
         }
     }
 
-<<<<<<< HEAD
     /// The packed rows.
     pub fn rows(&self) -> &'a [[i8; PANEL]] {
         self.rows
@@ -86,44 +80,6 @@ impl<'a> Q8Panels<'a> {
     /// The bits of the scales.
     pub fn scales(&self) -> &'a [[u16; PANEL]] {
         self.scales
-=======
-    /// Packs a matrix `[n, k]` from llama.cpp's blocks, row after row: the bits of an f16 scale, then a byte for each of
-    /// [`Q8_BLOCK`] values.
-    ///
-    /// # Panics
-    /// If `k` is not whole blocks, or `blocks` not of this size.
-    pub fn from_blocks(blocks: &[u8], n: usize, k: usize) -> Self {
-        const BYTES: usize = 2 + Q8_BLOCK;
-        let (layout, of_row) = (Layout { n, k }, k / Q8_BLOCK);
-        assert!(
-            k.is_multiple_of(Q8_BLOCK) && blocks.len() == n * of_row * BYTES,
-            "{} bytes of blocks for {n} outputs and {k} inputs",
-            blocks.len()
-        );
-        let (blocks, _) = blocks.as_chunks::<BYTES>();
-        let mut rows = vec![[0; PANEL]; layout.rows()];
-        let mut scales = vec![[0; PANEL]; layout.panels() * of_row];
-        for span in layout.spans() {
-            let panel = &mut rows[layout.range(span)];
-            let (first, start) = (span.first * PANEL, span.start / Q8_BLOCK);
-            let scales = &mut scales[span.first * of_row + start..];
-            for (at, (rows, scale)) in panel.chunks_exact_mut(Q8_BLOCK).zip(scales).enumerate() {
-                // Outputs past the last are zero.
-                let of_outputs: [&[u8; BYTES]; PANEL] = std::array::from_fn(|j| {
-                    let block = (first + j < n).then(|| blocks.get((first + j) * of_row + start + at));
-                    block.flatten().unwrap_or(&[0; BYTES])
-                });
-                *scale = of_outputs.map(|block| u16::from_le_bytes([block[0], block[1]]));
-                for (part, rows) in rows.chunks_exact_mut(PANEL).enumerate() {
-                    let square = of_outputs.map(|block| &block[2..].as_chunks::<PANEL>().0[part]);
-                    for (row, bytes) in rows.iter_mut().zip(transpose_bytes(square)) {
-                        *row = bytes.map(|byte| byte as i8);
-                    }
-                }
-            }
-        }
-        Self { layout, rows, scales }
->>>>>>> store
     }
 
     /// One panel's weights and scales of one block of `k`, which starts at a multiple of [`Q8_BLOCK`].
@@ -134,60 +90,6 @@ impl<'a> Q8Panels<'a> {
     }
 }
 
-<<<<<<< HEAD
-=======
-/// `values: [n, k]` in the order of panels.
-fn interleave<T: Copy + Default>(layout: Layout, values: &[T]) -> Vec<[T; PANEL]> {
-    let Layout { n, k } = layout;
-    assert_eq!(values.len(), n * k, "values of {n} outputs and {k} inputs");
-    let mut rows = vec![[T::default(); PANEL]; layout.rows()];
-    for span in layout.spans() {
-        let panel = &mut rows[layout.range(span)];
-        let first = span.first * PANEL;
-        for (j, output) in (first..n.min(first + PANEL)).enumerate() {
-            let from = &values[output * k + span.start..][..span.length];
-            for (row, &value) in panel.iter_mut().zip(from) {
-                row[j] = value;
-            }
-        }
-    }
-    rows
-}
-
-/// The same of halves, eight by eight where there are so many.
-fn interleave_halves(layout: Layout, bits: &[u16]) -> Vec<HalfRow> {
-    const SQUARE: usize = 8;
-    let Layout { n, k } = layout;
-    assert_eq!(bits.len(), n * k, "values of {n} outputs and {k} inputs");
-    let mut rows = vec![[0; PANEL]; layout.rows()];
-    for span in layout.spans() {
-        let panel = &mut rows[layout.range(span)];
-        let first = span.first * PANEL;
-        for place in (0..PANEL.min(n - first)).step_by(SQUARE) {
-            let of = |j: usize| &bits[(first + place + j) * k + span.start..][..span.length];
-            let outputs = SQUARE.min(n - first - place);
-            let done = if outputs == SQUARE {
-                let sources: [&[[u16; SQUARE]]; SQUARE] = std::array::from_fn(|j| of(j).as_chunks().0);
-                for (at, rows) in panel.chunks_exact_mut(SQUARE).enumerate() {
-                    for (row, square) in rows.iter_mut().zip(transpose_halves(sources.map(|source| &source[at]))) {
-                        row[place..place + SQUARE].copy_from_slice(&square);
-                    }
-                }
-                span.length / SQUARE * SQUARE
-            } else {
-                0
-            };
-            for j in 0..outputs {
-                for (row, &value) in panel[done..].iter_mut().zip(&of(j)[done..]) {
-                    row[place + j] = value;
-                }
-            }
-        }
-    }
-    rows
-}
-
->>>>>>> store
 /// The span's panels, each by itself.
 fn singly(span: Span) -> impl Iterator<Item = Span> {
     (0..span.count).map(move |p| Span {

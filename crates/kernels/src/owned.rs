@@ -3,7 +3,7 @@
 use crate::multiply::Rows;
 use crate::narrow::{F16Panels, HalfRow, Q8_BLOCK, Q8Panels};
 use crate::pack::{F32Panels, Layout, PANEL, PanelRow};
-use crate::simd::F32x4;
+use crate::simd::{F32x4, transpose_bytes, transpose_halves};
 
 /// The exponent of f16's infinities and NaNs.
 const F16_SPECIAL: u16 = 0x7c00;
@@ -112,7 +112,7 @@ impl PackedF16 {
         let layout = Layout { n, k };
         Self {
             layout,
-            rows: interleave(layout, bits),
+            rows: interleave_halves(layout, bits),
             finite: bits.iter().all(|bits| bits & F16_SPECIAL != F16_SPECIAL),
         }
     }
@@ -173,12 +173,17 @@ impl PackedQ8 {
             let panel = &mut rows[layout.range(span)];
             let (first, start) = (span.first * PANEL, span.start / Q8_BLOCK);
             let scales = &mut scales[span.first * of_row + start..];
-            for (j, output) in (first..n.min(first + PANEL)).enumerate() {
-                let from = &blocks[output * of_row + start..];
-                for ((block, scale), rows) in from.iter().zip(&mut *scales).zip(panel.chunks_exact_mut(Q8_BLOCK)) {
-                    scale[j] = u16::from_le_bytes([block[0], block[1]]);
-                    for (row, &value) in rows.iter_mut().zip(&block[2..]) {
-                        row[j] = value as i8;
+            for (at, (rows, scale)) in panel.chunks_exact_mut(Q8_BLOCK).zip(scales).enumerate() {
+                // Outputs past the last are zero.
+                let of_outputs: [&[u8; BYTES]; PANEL] = std::array::from_fn(|j| {
+                    let block = (first + j < n).then(|| blocks.get((first + j) * of_row + start + at));
+                    block.flatten().unwrap_or(&[0; BYTES])
+                });
+                *scale = of_outputs.map(|block| u16::from_le_bytes([block[0], block[1]]));
+                for (part, rows) in rows.chunks_exact_mut(PANEL).enumerate() {
+                    let square = of_outputs.map(|block| &block[2..].as_chunks::<PANEL>().0[part]);
+                    for (row, bytes) in rows.iter_mut().zip(transpose_bytes(square)) {
+                        *row = bytes.map(|byte| byte as i8);
                     }
                 }
             }
@@ -204,6 +209,39 @@ fn interleave<T: Copy + Default>(layout: Layout, values: &[T]) -> Vec<[T; PANEL]
             let from = &values[output * k + span.start..][..span.length];
             for (row, &value) in panel.iter_mut().zip(from) {
                 row[j] = value;
+            }
+        }
+    }
+    rows
+}
+
+/// The same of halves, eight by eight where there are so many.
+fn interleave_halves(layout: Layout, bits: &[u16]) -> Vec<HalfRow> {
+    const SQUARE: usize = 8;
+    let Layout { n, k } = layout;
+    assert_eq!(bits.len(), n * k, "values of {n} outputs and {k} inputs");
+    let mut rows = vec![[0; PANEL]; layout.rows()];
+    for span in layout.spans() {
+        let panel = &mut rows[layout.range(span)];
+        let first = span.first * PANEL;
+        for place in (0..PANEL.min(n - first)).step_by(SQUARE) {
+            let of = |j: usize| &bits[(first + place + j) * k + span.start..][..span.length];
+            let outputs = SQUARE.min(n - first - place);
+            let done = if outputs == SQUARE {
+                let sources: [&[[u16; SQUARE]]; SQUARE] = std::array::from_fn(|j| of(j).as_chunks().0);
+                for (at, rows) in panel.chunks_exact_mut(SQUARE).enumerate() {
+                    for (row, square) in rows.iter_mut().zip(transpose_halves(sources.map(|source| &source[at]))) {
+                        row[place..place + SQUARE].copy_from_slice(&square);
+                    }
+                }
+                span.length / SQUARE * SQUARE
+            } else {
+                0
+            };
+            for j in 0..outputs {
+                for (row, &value) in panel[done..].iter_mut().zip(&of(j)[done..]) {
+                    row[place + j] = value;
+                }
             }
         }
     }

@@ -11,9 +11,13 @@ mod portable;
 mod wasm;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use portable::{F32x4, transpose_bytes, transpose_halves};
+pub(crate) use portable::F32x4;
+#[cfg(all(feature = "std", not(target_arch = "wasm32")))]
+pub(crate) use portable::{transpose_bytes, transpose_halves};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use wasm::{F32x4, transpose_bytes, transpose_halves};
+pub(crate) use wasm::F32x4;
+#[cfg(all(feature = "std", target_arch = "wasm32"))]
+pub(crate) use wasm::{transpose_bytes, transpose_halves};
 
 #[cfg(all(target_arch = "wasm32", not(target_feature = "simd128")))]
 compile_error!("build for wasm32 with `-C target-feature=+simd128`, as .cargo/config.toml does");

@@ -98,10 +98,10 @@ impl F32x4 {
 
 /// Columns become rows.
 pub(crate) fn transpose_bytes(rows: [&[u8; 16]; 16]) -> [[u8; 16]; 16] {
-    std::array::from_fn(|column| rows.map(|row| row[column]))
+    core::array::from_fn(|column| rows.map(|row| row[column]))
 }
 
 /// Columns become rows.
 pub(crate) fn transpose_halves(rows: [&[u16; 8]; 8]) -> [[u16; 8]; 8] {
-    std::array::from_fn(|column| rows.map(|row| row[column]))
+    core::array::from_fn(|column| rows.map(|row| row[column]))
 }

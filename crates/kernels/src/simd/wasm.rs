@@ -151,7 +151,7 @@ pub(crate) fn transpose_bytes(rows: [&[u8; 16]; 16]) -> [[u8; 16]; 16] {
     // SAFETY: each reference is to 16 readable bytes, and the instruction needs no alignment.
     let mut square = rows.map(|row| unsafe { v128_load(row.as_ptr().cast()) });
     for _ in 0..4 {
-        square = std::array::from_fn(|i| {
+        square = core::array::from_fn(|i| {
             let (a, b) = (square[i / 2], square[i / 2 + 8]);
             if i % 2 == 0 {
                 i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b)
@@ -174,7 +174,7 @@ pub(crate) fn transpose_halves(rows: [&[u16; 8]; 8]) -> [[u16; 8]; 8] {
     // SAFETY: each reference is to 16 readable bytes, and the instruction needs no alignment.
     let mut square = rows.map(|row| unsafe { v128_load(row.as_ptr().cast()) });
     for _ in 0..3 {
-        square = std::array::from_fn(|i| {
+        square = core::array::from_fn(|i| {
             let (a, b) = (square[i / 2], square[i / 2 + 4]);
             if i % 2 == 0 {
                 i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b)
