@@ -1,7 +1,9 @@
 //! Converted weights are what conversion gives, and a file that is not as it was written is refused.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use lorahub_weights::quant::WeightStorage;
 use lorahub_weights::{
@@ -203,4 +205,30 @@ fn what_cannot_be_written_is_read_all_the_same() {
         let error = converting.finish().err().unwrap();
         assert_eq!(error.code(), "weights-write", "{space} bytes");
     }
+}
+
+/// The tensors of a model are many and mostly small: asked for in their order, they come in few reads of the file.
+#[test]
+fn small_tensors_are_read_ahead() {
+    struct Counting(Vec<u8>, Rc<Cell<usize>>);
+    impl ReadAt for Counting {
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_at(&self, range: Range<u64>) -> Result<Vec<u8>, WeightsError> {
+            self.1.set(self.1.get() + 1);
+            Ok(self.0[range.start as usize..range.end as usize].to_vec())
+        }
+    }
+    let storage = WeightStorage::Q8;
+    let (bytes, given) = convert(&safetensors(Dtype::F32), storage);
+    let reads = Rc::new(Cell::new(0));
+    let opened = ConvertedTensors::open(Counting(bytes, reads.clone()), SOURCE, storage).unwrap();
+    for again in 0..2 {
+        for ((name, _), given) in SHAPES.iter().zip(&given) {
+            assert_eq!(opened.held(name, storage).unwrap(), *given, "{name}, {again}");
+        }
+    }
+    assert!(reads.get() <= 4, "{} reads of a small file", reads.get());
 }

@@ -13,6 +13,7 @@
 //! one tensor in memory. A file without its end is none. The index is checked as a whole whenever the file is opened;
 //! the values are for whoever keeps the file to hash, and for the readers of their forms to check.
 
+mod ahead;
 mod error;
 mod write;
 
@@ -21,6 +22,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use ahead::ReadAhead;
 pub use error::ConvertedError;
 pub use write::{Append, ConvertedWriter, Converting};
 
@@ -93,7 +95,7 @@ impl Entry {
 /// A file of converted weights, of which the index and one tensor at a time are in memory.
 #[derive(Clone, Debug)]
 pub struct ConvertedTensors<R> {
-    file: R,
+    file: ReadAhead<R>,
     storage: WeightStorage,
     tensors: BTreeMap<String, Entry>,
 }
@@ -161,6 +163,8 @@ impl<R: ReadAt> ConvertedTensors<R> {
             let (expected, found) = (at - HEAD_BYTES, index_start - HEAD_BYTES);
             return Err(ConvertedError::Length { expected, found }.into());
         }
+        // Devices ask for the tensors in the order in which they were written.
+        let file = ReadAhead::new(file);
         Ok(Self { file, storage, tensors })
     }
 
