@@ -133,21 +133,20 @@ impl Device {
 }
 
 /// The fastest products on this page that the options allow.
-#[cfg(target_arch = "wasm32")]
 async fn products(options: &LoadOptions) -> Option<Rc<dyn Products>> {
     if options.device == DeviceChoice::WebGpu {
         return None;
     }
-    let wish = lorahub_kernel_host::Wish {
-        relaxed: options.instructions != Some(Instructions::Simd128),
-        threads: options.threads,
-    };
-    lorahub_kernel_host::open(wish).await
+    products_as_wished(options.instructions != Some(Instructions::Simd128), options.threads).await
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn products_as_wished(relaxed: bool, threads: Option<usize>) -> Option<Rc<dyn Products>> {
+    lorahub_kernel_host::open(lorahub_kernel_host::Wish { relaxed, threads }).await
 }
 
 /// Natively, where only the compiler looks at these bindings, there are none.
 #[cfg(not(target_arch = "wasm32"))]
-#[expect(clippy::unused_async, reason = "as in a browser")]
-async fn products(_: &LoadOptions) -> Option<Rc<dyn Products>> {
+async fn products_as_wished(_: bool, _: Option<usize>) -> Option<Rc<dyn Products>> {
     None
 }
