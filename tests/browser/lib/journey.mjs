@@ -15,7 +15,8 @@ export const CANDIDATES = ['base', 'single', 'uniform', 'pass', 'composed'];
 export function playwright(page) {
   return {
     click: (id) => page.getByTestId(id).click(),
-    fill: (id, text) => page.getByTestId(id).fill(text),
+    // Chromium takes its time with thousands of lines at once, and most of a minute on a busy machine.
+    fill: (id, text) => page.getByTestId(id).fill(text, { timeout: 120_000 }),
     evaluate: (f, argument) => page.evaluate(f, argument),
     waitFor: async (f, argument, timeout) => void (await page.waitForFunction(f, argument, { timeout, polling: 50 })),
   };
