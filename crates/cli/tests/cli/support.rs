@@ -160,7 +160,12 @@ pub(crate) fn tiny_tokenizer() -> Value {
 
 /// Tensors of the tiny base: names, shapes, and values between -0.5 and 0.5 from a fixed sequence.
 pub(crate) fn tiny_tensors() -> Vec<(String, Vec<usize>, Vec<f32>)> {
-    let config = Config::from_json(tiny_config().to_string().as_bytes()).unwrap();
+    tensors_of(&tiny_config())
+}
+
+/// Random weights of this `config.json`, always the same.
+pub(crate) fn tensors_of(config: &Value) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let config = Config::from_json(config.to_string().as_bytes()).unwrap();
     let mut state = 1u64;
     let mut next = || {
         state = state

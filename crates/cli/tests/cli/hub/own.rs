@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::cdn::Cdn;
 use crate::hostile::Adapter;
-use crate::support::{safetensors, tiny_config, tiny_tensors, tiny_tokenizer, write_rows};
+use crate::support::{safetensors, tensors_of, tiny_config, tiny_tensors, tiny_tokenizer, write_rows};
 
 /// Puts the tiny base's configuration and tokenizer into a repository.
 fn write_base(cdn: &Cdn) {
@@ -173,7 +173,11 @@ fn a_base_in_several_files_is_used_by_name() {
 fn what_is_converted_for_a_dtype_is_kept_and_read_the_next_time() {
     let cdn = Cdn::start();
     write_base(&cdn);
-    let weights = safetensors(&tiny_tensors());
+    // The other tests' base has no matrix that is large enough to be converted.
+    let mut config = tiny_config();
+    config["d_ff"] = json!(512);
+    cdn.write("x/base", "config.json", config.to_string().as_bytes());
+    let weights = safetensors(&tensors_of(&config));
     cdn.write("x/base", "model.safetensors", &weights);
     let manifest = cdn.manifest(
         &files(&["config.json", "tokenizer.json", "model.safetensors"]),
