@@ -6,7 +6,7 @@
 //! - on several threads, where the page is cross-origin isolated; the matrices then lie in a memory that the threads
 //!   share, and a product's operands are copied in and out, which is a few hundredths of its time.
 //!
-//! [`open`] takes the best that there is. What runs is in the backend's name, and so in every run's record.
+//! `open` takes the best that there is. What runs is in the backend's name, and so in every run's record.
 #![cfg(target_arch = "wasm32")]
 
 mod module;

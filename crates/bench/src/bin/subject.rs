@@ -1,5 +1,5 @@
-//! A [`Subject`] natively, under orders: a line of JSON on standard input is an order, a line on standard output its
-//! answer. `cargo xtask bench peers` gives them.
+//! A [`Subject`](lorahub_bench::Subject) natively, under orders: a line of JSON on standard input is an order, a line on
+//! standard output its answer. `cargo xtask bench peers` gives them.
 
 #[cfg(target_arch = "wasm32")]
 fn main() {}
