@@ -55,7 +55,7 @@ pub async fn open(wish: Wish) -> Option<Rc<dyn Products>> {
 }
 
 /// Whether the page may share memory with its workers.
-pub fn is_isolated() -> bool {
+fn is_isolated() -> bool {
     let isolated = js_sys::Reflect::get(&js_sys::global(), &"crossOriginIsolated".into());
     isolated.is_ok_and(|value| value.is_truthy())
 }
