@@ -56,6 +56,9 @@ const REASONS: Record<DeviceReport['reason'], string> = {
   device: 'the GPU failed',
 };
 
+/** Of the journey's view: the task, the other steps, the search's result, and what comes after it. */
+const PARTS = 4;
+
 export class LorahubComposer extends LitElement {
   static override styles = [tokens, styles, steps, results, after, models].map(unsafeCSS);
   static override properties = {
@@ -66,6 +69,7 @@ export class LorahubComposer extends LitElement {
     tryText: { state: true },
     unknown: { state: true },
     copied: { state: true },
+    drawn: { state: true },
     announcement: { state: true },
   };
 
@@ -76,6 +80,8 @@ export class LorahubComposer extends LitElement {
   declare tryText: string;
   declare unknown: string[];
   declare copied: boolean;
+  /** How many parts of the journey there are so far: all at once would be a long task for a slow machine. */
+  declare drawn: number;
   declare announcement: string;
 
   readonly #remembered = new Remembered();
@@ -116,6 +122,7 @@ export class LorahubComposer extends LitElement {
     this.tryText = '';
     this.unknown = [];
     this.copied = false;
+    this.drawn = 1;
     this.announcement = '';
   }
 
@@ -195,6 +202,8 @@ export class LorahubComposer extends LitElement {
     const state = this.#state;
     const before = this.#lastState;
     this.#lastState = state;
+    const next = this.drawn + 1;
+    if (this.#journey.draft && next <= PARTS) afterFrame(() => (this.drawn = Math.max(this.drawn, next)));
     const began = state === 'running' && before !== 'running' && before !== 'paused';
     if (began && matchMedia('(max-width: 62rem)').matches) {
       const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
@@ -260,31 +269,39 @@ export class LorahubComposer extends LitElement {
     return html`<div class="columns">
       <div class="steps">
         ${taskStep(j)}
-        ${examplesStep(j, { addShot: () => void this.#addShot(), paste: (into) => this.#paste(into) })}
-        ${searchStep(j)} ${actionBar(j)}
+        ${this.drawn < 2
+          ? nothing
+          : html`${examplesStep(j, { addShot: () => void this.#addShot(), paste: (into) => this.#paste(into) })}
+            ${searchStep(j)} ${actionBar(j)}`}
       </div>
       <div class="results">
-        ${searchResult(j)}
+        ${this.drawn < 3 ? nothing : searchResult(j)}
       </div>
       <div class="after">
-        ${heldOut(j)}
-        ${tryOut(
-          j,
-          { text: this.tryText, unknown: this.unknown },
-          {
-            text: (t) => (this.tryText = t),
-            unknown: (w) => (this.unknown = w),
-            ask: () => void j.ask(this.tryText),
-          },
-        )}
-        ${takeAway(j, {
-          module: () => void this.#downloadModule(),
-          record: () => this.#downloadRecord(),
-          copy: (text) => void this.#copy(text),
-          copied: this.copied,
-        })}
+        ${this.drawn < PARTS ? nothing : this.#afterView(j)}
       </div>
     </div>`;
+  }
+
+  #afterView(j: Journey): TemplateResult {
+    return html`
+      ${heldOut(j)}
+      ${tryOut(
+        j,
+        { text: this.tryText, unknown: this.unknown },
+        {
+          text: (t) => (this.tryText = t),
+          unknown: (w) => (this.unknown = w),
+          ask: () => void j.ask(this.tryText),
+        },
+      )}
+      ${takeAway(j, {
+        module: () => void this.#downloadModule(),
+        record: () => this.#downloadRecord(),
+        copy: (text) => void this.#copy(text),
+        copied: this.copied,
+      })}
+    `;
   }
 
   #problems(j: Journey): TemplateResult {
@@ -342,6 +359,12 @@ export class LorahubComposer extends LitElement {
       );
     }
   }
+}
+
+/** In a task of its own once what was drawn is on the screen, or after a moment in a tab that nobody sees. */
+function afterFrame(then: () => void): void {
+  if (document.hidden) setTimeout(then, 0);
+  else requestAnimationFrame(() => setTimeout(then, 0));
 }
 
 /** Hands a file to the browser's own download. */

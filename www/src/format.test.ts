@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { about, bytes, duration, loss, millions, splitRemedy, weight } from './format.ts';
+import { about, bytes, count, duration, loss, millions, splitRemedy, weight } from './format.ts';
 
 /** Ordinary spaces, for comparing. */
 const plain = (s: string): string => s.replace(/\u00a0/g, ' ');
@@ -40,6 +40,13 @@ describe('figures', () => {
       '0.012', '0.50', '12.3', '1235', '–', '–',
     ]);
   });
+
+  it.each([
+    [0, '0'],
+    [999.4, '999'],
+    [1000, '1,000'],
+    [-1234567.5, '-1,234,568'],
+  ])('counts %f with commas', (n, text) => expect(count(n)).toBe(text));
 
   it('counts parameters in millions', () => expect(plain(millions(826_496))).toBe('0.83 million'));
 });

@@ -1,10 +1,10 @@
 /** Numbers and messages as the page shows them. */
 
-const integer = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 /** Between a number and its unit, so that no line breaks there. */
 const NB = '\u00a0';
 
-export const count = (n: number): string => integer.format(n);
+/** A whole number with commas between thousands. Not `Intl`, whose tables take a browser some 30 ms to load. */
+export const count = (n: number): string => n.toFixed(0).replace(/\B(?=(\d{3})+$)/g, ',');
 export const millions = (n: number): string => `${Number((n / 1e6).toPrecision(2))}${NB}million`;
 
 /** A loss: three significant digits, never in exponents. */
@@ -48,7 +48,7 @@ export const about = (seconds: number): string =>
 export const millis = (ms: number): string => `${ms < 10 ? Number(ms.toPrecision(2)) : Math.round(ms)}${NB}ms`;
 
 export function rate(perSecond: number): string {
-  return perSecond >= 10 ? integer.format(perSecond) : perSecond.toFixed(1);
+  return perSecond >= 10 ? count(perSecond) : perSecond.toFixed(1);
 }
 
 export const percent = (p: number): string => `${p.toFixed(1)}${NB}%`;

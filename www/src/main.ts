@@ -14,7 +14,8 @@ define('lh-loss-chart', LossChart);
 define('lh-weights', Weights);
 define('lh-accuracy', AccuracyPlot);
 define('lh-rows', Rows);
-define('lorahub-composer', LorahubComposer);
+// In a task of its own, for it starts at once: this one has read and run the page's whole script.
+setTimeout(() => define('lorahub-composer', LorahubComposer));
 
 const composer = document.querySelector('lorahub-composer');
 if (import.meta.env.PROD && composer) keepForOffline(composer);

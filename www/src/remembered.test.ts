@@ -46,6 +46,14 @@ describe('Remembered', () => {
     expect(new Remembered(open).last).toBeUndefined();
   });
 
+  it('asks the storage once, however often it is asked', () => {
+    let asked = 0;
+    const one = new Remembered(() => ({ ...storage().open(), getItem: () => ((asked += 1), null) }));
+    const before = asked;
+    for (let i = 0; i < 5; i += 1) expect(one.download).toBeUndefined();
+    expect(asked - before).toBe(1);
+  });
+
   it.each(['{}', '{"base":"a/b","modules":[7],"weights":"f32"}', '{"base":"a/b","modules":[],"weights":"f64"}', '{"base":7,"modules":[],"weights":"f32"}'])(
     'takes %s for no model',
     (text) => {

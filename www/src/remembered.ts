@@ -20,6 +20,8 @@ export interface LastModel extends Downloadable {
 
 export class Remembered {
   readonly #storage: () => Store;
+  /** What was read or written: storage answers slowly, and views ask at every change. */
+  readonly #known = new Map<string, object | undefined>();
   #wish: DeviceWish;
 
   constructor(storage: () => Store = () => localStorage) {
@@ -66,15 +68,21 @@ export class Remembered {
 
   /** Empty where nothing is kept, it was kept by another version, or storage is refused. */
   #read(key: string): Partial<Record<string, unknown>> {
+    if (!this.#known.has(key)) this.#known.set(key, this.#stored(key));
+    return { ...this.#known.get(key) };
+  }
+
+  #stored(key: string): object | undefined {
     try {
       const kept: unknown = JSON.parse(this.#storage().getItem(key) ?? '');
-      return typeof kept === 'object' && kept !== null ? { ...kept } : {};
+      return typeof kept === 'object' && kept !== null ? kept : undefined;
     } catch {
-      return {};
+      return undefined;
     }
   }
 
   #write(key: string, value: object | undefined): void {
+    this.#known.set(key, value);
     try {
       if (value === undefined) this.#storage().removeItem(key);
       else this.#storage().setItem(key, JSON.stringify(value));
