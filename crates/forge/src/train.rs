@@ -148,7 +148,7 @@ fn cross_entropy(
     let tokens: usize = targets.iter().map(Vec::len).sum();
     let batch = t5.prepare(&inputs, &targets)?;
     let nll = pollster::block_on(t5.nll(&batch, adapter))?;
-    Ok(nll.sum_all()?.affine(1.0 / tokens as f64, 0.0)?)
+    Ok(nll.to_candle()?.sum_all()?.affine(1.0 / tokens as f64, 0.0)?)
 }
 
 /// Shows how far a training is.

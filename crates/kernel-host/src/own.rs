@@ -4,12 +4,12 @@ use std::cell::{RefCell, UnsafeCell};
 use std::mem::offset_of;
 use std::rc::Rc;
 
-use lorahub_kernels::{Job, PANEL, SCRATCH_ROWS, Scratch};
+use lorahub_kernels::{Job, LowRank, PANEL, SCRATCH_ROWS, Scratch};
 use lorahub_tensor::{Matrix, Packed, Products, TensorError};
 
 use crate::HostError;
 use crate::module::{ALIGN, Build, Exports, PLACE, RELAXED, compile, instantiate};
-use crate::space::{job, parts};
+use crate::space::{added, job, low_rank_job, parts};
 
 /// Memory that the instance alone uses.
 #[repr(C, align(64))]
@@ -22,6 +22,30 @@ const _: () = assert!(align_of::<Place>() == ALIGN);
 struct Instance {
     exports: Exports,
     place: Box<UnsafeCell<Place>>,
+    /// What LoRAs have between their two matrices; kept and grown.
+    hidden: RefCell<Vec<f32>>,
+}
+
+impl Instance {
+    /// Runs a job whose operands all lie in the program's memory.
+    fn run(&self, job: Job, low: Option<LowRank<'_>>) {
+        let mut hidden = self.hidden.borrow_mut();
+        let low_rank = low.map(|low| {
+            let least = job.m as usize * low.rank;
+            let length = hidden.len().max(least);
+            hidden.resize(length, 0.0);
+            let factors = low.factors.map_or(0, |factors| factors.as_ptr() as u32);
+            let (a, b) = (low.a.as_ptr() as u32, low.b.as_ptr() as u32);
+            low_rank_job(&low, job.m, [a, b, factors, hidden.as_mut_ptr() as u32])
+        });
+        let job = Job {
+            scratch: self.place.get() as u32 + offset_of!(Place, scratch) as u32,
+            low_rank: low_rank.unwrap_or_default(),
+            ..job
+        };
+        // The call reads and writes what the job points at, as far as its shapes say.
+        self.exports.run(&raw const job as u32);
+    }
 }
 
 impl std::fmt::Debug for Instance {
@@ -42,7 +66,11 @@ impl Own {
         }));
         let at = place.get() as u32;
         let exports = instantiate(&compile(RELAXED)?, &wasm_bindgen::memory(), at)?;
-        Ok(Self(Rc::new(Instance { exports, place })))
+        Ok(Self(Rc::new(Instance {
+            exports,
+            place,
+            hidden: RefCell::default(),
+        })))
     }
 }
 
@@ -62,6 +90,26 @@ impl Products for Own {
             scratch: RefCell::default(),
         }))
     }
+
+    fn add_low_rank(&self, rows: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) -> Result<(), TensorError> {
+        check(rows, x, low.inputs, out, low.outputs);
+        let job = Job {
+            x: x.as_ptr() as u32,
+            m: rows as u32,
+            out: out.as_mut_ptr() as u32,
+            ..added(&low)
+        };
+        self.0.run(job, Some(low));
+        Ok(())
+    }
+}
+
+/// What a job points at lies where its shapes say.
+fn check(rows: usize, x: &[f32], inputs: usize, out: &[f32], outputs: usize) {
+    assert!(
+        x.len() == rows * inputs && out.len() == rows * outputs,
+        "operands of another shape"
+    );
 }
 
 #[derive(Debug)]
@@ -72,12 +120,9 @@ struct Held {
 }
 
 impl Matrix for Held {
-    fn product(&self, rows: usize, x: &[f32], out: &mut [f32]) -> Result<(), TensorError> {
+    fn product(&self, rows: usize, x: &[f32], low: Option<LowRank<'_>>, out: &mut [f32]) -> Result<(), TensorError> {
         let (outputs, inputs) = self.packed.dims();
-        assert!(
-            x.len() == rows * inputs && out.len() == rows * outputs,
-            "operands of another shape"
-        );
+        check(rows, x, inputs, out, outputs);
         let (weights, scales) = parts(&self.packed);
         let job = Job {
             weights: weights.as_ptr() as u32,
@@ -85,11 +130,9 @@ impl Matrix for Held {
             x: x.as_ptr() as u32,
             m: rows as u32,
             out: out.as_mut_ptr() as u32,
-            scratch: self.instance.place.get() as u32 + offset_of!(Place, scratch) as u32,
             ..job(&self.packed)
         };
-        // The call reads and writes what the job points at, as far as the lengths above allow.
-        self.instance.exports.run(&raw const job as u32);
+        self.instance.run(job, low);
         Ok(())
     }
 

@@ -5,14 +5,14 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use js_sys::{Array, Atomics, Function, Int32Array, Object, Reflect, WebAssembly};
-use lorahub_kernels::{Job, PANEL, SCRATCH_ROWS};
+use lorahub_kernels::{Job, LowRank, PANEL, SCRATCH_ROWS};
 use lorahub_tensor::{Matrix, Packed, Products, TensorError};
 use wasm_bindgen::prelude::*;
 use web_sys::{Blob, BlobPropertyBag, Url, Worker};
 
 use crate::HostError;
 use crate::module::{ALIGN, Build, Exports, PLACE, compile, data_and_stack, instantiate};
-use crate::space::{Piece, Space, job, parts};
+use crate::space::{Piece, Space, added, job, low_rank_job, parts};
 
 /// Multiply-adds below which a product is done before a second thread would have woken up.
 const ALONE: usize = 1 << 20;
@@ -220,6 +220,53 @@ impl Threads {
         Ok(kept.as_ref().map_or(0, Piece::address))
     }
 
+    /// Copies the operands into the shared memory, runs the job there, and copies the results out. Without a product
+    /// of its own the job adds to what `out` holds.
+    fn compute(&self, job: Job, x: &[f32], low: Option<LowRank<'_>>, out: &mut [f32]) -> Result<(), HostError> {
+        let rows = out.len() / (job.n as usize).max(1);
+        assert!(
+            x.len() == rows * job.k as usize && out.len() == rows * job.n as usize,
+            "operands of another shape"
+        );
+        let hidden = low.map_or(0, |low| (self.helpers.len() + 1) * rows * low.rank);
+        let (a, b, factors) = low.map_or((&[][..], &[][..], &[][..]), |low| {
+            (
+                low.a.as_flattened(),
+                low.b.as_flattened(),
+                low.factors.unwrap_or_default(),
+            )
+        });
+        let sizes = [x.len(), out.len(), a.len(), b.len(), factors.len(), hidden];
+        let mut end = 0;
+        let places = sizes.map(|numbers| {
+            let start = end;
+            end += (4 * numbers).next_multiple_of(ALIGN);
+            start as u32
+        });
+        let at = self.operands(end)?;
+        let [x_at, out_at, a_at, b_at, factors_at, hidden_at] = places.map(|place| at + place);
+        self.space.write_numbers(x_at, x);
+        if job.weights == 0 {
+            self.space.write_numbers(out_at, out);
+        }
+        let low_rank = low.map(|low| {
+            self.space.write_numbers(a_at, a);
+            self.space.write_numbers(b_at, b);
+            self.space.write_numbers(factors_at, factors);
+            let factors_at = low.factors.map_or(0, |_| factors_at);
+            low_rank_job(&low, rows as u32, [a_at, b_at, factors_at, hidden_at])
+        });
+        self.run(Job {
+            x: x_at,
+            m: rows as u32,
+            out: out_at,
+            low_rank: low_rank.unwrap_or_default(),
+            ..job
+        })?;
+        self.space.read_numbers(out_at, out);
+        Ok(())
+    }
+
     /// Runs one job on as many threads as it is worth.
     fn run(&self, job: Job) -> Result<(), HostError> {
         let work = job.m as usize * job.columns as usize * job.k as usize;
@@ -292,6 +339,11 @@ impl Products for Shared {
             threads: self.0.clone(),
         }))
     }
+
+    fn add_low_rank(&self, rows: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) -> Result<(), TensorError> {
+        debug_assert_eq!(out.len(), rows * low.outputs, "rows of results");
+        Ok(self.0.compute(added(&low), x, Some(low), out)?)
+    }
 }
 
 /// A matrix in the shared memory.
@@ -312,25 +364,9 @@ impl Drop for Held {
 }
 
 impl Matrix for Held {
-    fn product(&self, rows: usize, x: &[f32], out: &mut [f32]) -> Result<(), TensorError> {
-        let (n, k) = (self.job.n as usize, self.job.k as usize);
-        assert!(
-            x.len() == rows * k && out.len() == rows * n,
-            "operands of another shape"
-        );
-        let threads = &*self.threads;
-        let x_bytes = (4 * x.len()).next_multiple_of(ALIGN);
-        let at = threads.operands(x_bytes + 4 * out.len())?;
-        threads.space.write_numbers(at, x);
-        let job = Job {
-            x: at,
-            m: rows as u32,
-            out: at + x_bytes as u32,
-            ..self.job
-        };
-        threads.run(job)?;
-        threads.space.read_numbers(job.out, out);
-        Ok(())
+    fn product(&self, rows: usize, x: &[f32], low: Option<LowRank<'_>>, out: &mut [f32]) -> Result<(), TensorError> {
+        debug_assert_eq!(out.len(), rows * self.job.n as usize, "rows of results");
+        Ok(self.threads.compute(self.job, x, low, out)?)
     }
 
     fn row(&self, output: usize, out: &mut [f32]) -> Result<(), TensorError> {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use js_sys::{Float32Array, Object, Reflect, Uint8Array, WebAssembly};
-use lorahub_kernels::{Form, Job};
+use lorahub_kernels::{Form, Job, LowRank, LowRankJob, packed_rows};
 use lorahub_tensor::Packed;
 use range_alloc::RangeAllocator;
 
@@ -37,6 +37,50 @@ pub(crate) fn job(packed: &Packed) -> Job {
         first: 0,
         columns: outputs as u32,
         scratch: 0,
+        low_rank: LowRankJob::default(),
+    }
+}
+
+/// A job that adds LoRAs to what its results hold, and no addresses.
+pub(crate) fn added(low: &LowRank<'_>) -> Job {
+    Job {
+        form: Form::F32,
+        n: low.outputs as u32,
+        k: low.inputs as u32,
+        weights: 0,
+        scales: 0,
+        x: 0,
+        m: 0,
+        out: 0,
+        first: 0,
+        columns: low.outputs as u32,
+        scratch: 0,
+        low_rank: LowRankJob::default(),
+    }
+}
+
+/// LoRAs whose matrices, factors (or zero) and memory between the matrices are at these addresses, for `m` rows.
+///
+/// # Panics
+/// If a slice is shorter than its shape, for the job would read past it.
+pub(crate) fn low_rank_job(low: &LowRank<'_>, m: u32, [a, b, factors, hidden]: [u32; 4]) -> LowRankJob {
+    let candidates = (m as usize).div_ceil(low.rows.max(1));
+    let pairs = if low.factors.is_some() { 1 } else { candidates };
+    assert!(
+        low.a.len() >= pairs * packed_rows(low.rank, low.inputs)
+            && low.b.len() >= pairs * packed_rows(low.outputs, low.rank)
+            && low.factors.is_none_or(|factors| factors.len() >= candidates * low.rank),
+        "a LoRA shorter than its shape"
+    );
+    LowRankJob {
+        rank: low.rank as u32,
+        rows: low.rows as u32,
+        candidates: candidates as u32,
+        first: 0,
+        a,
+        b,
+        factors,
+        hidden,
     }
 }
 

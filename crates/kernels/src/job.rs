@@ -4,6 +4,8 @@
 use core::slice;
 
 #[cfg(target_arch = "wasm32")]
+use crate::low_rank::{LowRank, packed_rows};
+#[cfg(target_arch = "wasm32")]
 use crate::narrow::{F16Panels, Q8_BLOCK, Q8Panels};
 #[cfg(target_arch = "wasm32")]
 use crate::pack::F32Panels;
@@ -34,7 +36,7 @@ pub struct Job {
     pub n: u32,
     /// Inputs.
     pub k: u32,
-    /// The packed rows.
+    /// The packed rows; zero where there is no product, and what is added is added to what `out` holds.
     pub weights: u32,
     /// The scales of [`Form::Q8`].
     pub scales: u32,
@@ -50,6 +52,30 @@ pub struct Job {
     pub columns: u32,
     /// [`SCRATCH_ROWS`](crate::SCRATCH_ROWS) rows of memory for nobody else.
     pub scratch: u32,
+    /// What is added to the product.
+    pub low_rank: LowRankJob,
+}
+
+/// A [`LowRank`](crate::LowRank) as addresses. With a rank of zero there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LowRankJob {
+    /// Rank of a pair.
+    pub rank: u32,
+    /// Activation rows of one candidate.
+    pub rows: u32,
+    /// Number of candidates.
+    pub candidates: u32,
+    /// The job's first row among all candidates' rows.
+    pub first: u32,
+    /// The packed matrices `A`.
+    pub a: u32,
+    /// The packed matrices `B`.
+    pub b: u32,
+    /// The factors, or zero where each candidate has a pair of its own.
+    pub factors: u32,
+    /// `[parts, m, rank]`: memory for nobody else.
+    pub hidden: u32,
 }
 
 impl Job {
@@ -65,12 +91,20 @@ impl Job {
             let start = (at(part) * unit).min(count);
             (start, (at(part + 1) * unit).min(count) - start)
         };
+        let low_rank = LowRankJob {
+            hidden: self.low_rank.hidden + 4 * part * self.m * self.low_rank.rank,
+            ..self.low_rank
+        };
         if self.m >= LEAST * parts {
             let (start, m) = share(self.m, ROWS);
             Self {
                 x: self.x + 4 * start * self.k,
                 out: self.out + 4 * start * self.n,
                 m,
+                low_rank: LowRankJob {
+                    first: low_rank.first + start,
+                    ..low_rank
+                },
                 ..self
             }
         } else {
@@ -78,6 +112,7 @@ impl Job {
             Self {
                 first: self.first + start,
                 columns,
+                low_rank,
                 ..self
             }
         }
@@ -97,6 +132,14 @@ impl Job {
             self.first,
             self.columns,
             self.scratch,
+            self.low_rank.rank,
+            self.low_rank.rows,
+            self.low_rank.candidates,
+            self.low_rank.first,
+            self.low_rank.a,
+            self.low_rank.b,
+            self.low_rank.factors,
+            self.low_rank.hidden,
         ];
         let mut bytes = [0; size_of::<Self>()];
         for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
@@ -112,6 +155,7 @@ impl Job {
     /// writes to what is read, and nobody else uses the scratch memory or the columns that are written.
     #[cfg(target_arch = "wasm32")]
     pub unsafe fn run(&self) {
+        use crate::low_rank::add_low_rank_in;
         use crate::multiply::{Output, Rows, RowsMut, multiply_in};
 
         let [n, k, m] = [self.n, self.k, self.m].map(|size| size as usize);
@@ -129,12 +173,48 @@ impl Job {
         };
         let (x, range) = (Rows::new(x, m, k), first..first + columns);
         let out = &mut RowsMut { data: out, stride: n };
+        if self.weights != 0 {
+            // SAFETY: the caller's word.
+            let (weight, scratch) = unsafe { (self.weight(), self.scratch()) };
+            let range = range.clone();
+            match weight {
+                Held::F32(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
+                Held::F16(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
+                Held::Q8(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
+            }
+        }
+        if self.low_rank.rank != 0 {
+            // SAFETY: the caller's word.
+            let (low, hidden) = unsafe { self.low_rank() };
+            add_low_rank_in(x, low, self.low_rank.first as usize, range, out, hidden);
+        }
+    }
+
+    /// # Safety
+    /// As [`run`](Self::run)'s, for what is added, until both are dropped.
+    #[cfg(target_arch = "wasm32")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the memory is named by its address, and is nobody else's"
+    )]
+    unsafe fn low_rank(&self) -> (LowRank<'_>, &mut [f32]) {
+        let job = self.low_rank;
+        let [rank, rows, candidates] = [job.rank, job.rows, job.candidates].map(|size| size as usize);
+        let (inputs, outputs) = (self.k as usize, self.n as usize);
+        let pairs = if job.factors == 0 { candidates } else { 1 };
         // SAFETY: the caller's word.
-        let (weight, scratch) = unsafe { (self.weight(), self.scratch()) };
-        match weight {
-            Held::F32(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
-            Held::F16(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
-            Held::Q8(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
+        unsafe {
+            let low = LowRank {
+                rank,
+                inputs,
+                outputs,
+                rows,
+                a: at(job.a, pairs * packed_rows(rank, inputs)),
+                b: at(job.b, pairs * packed_rows(outputs, rank)),
+                factors: (job.factors != 0).then(|| at(job.factors, candidates * rank)),
+            };
+            let hidden = slice::from_raw_parts_mut(job.hidden as *mut f32, self.m as usize * rank);
+            (low, hidden)
         }
     }
 
@@ -234,11 +314,21 @@ mod tests {
                         first: 0,
                         columns: n,
                         scratch: 0,
+                        low_rank: LowRankJob {
+                            rank: 4,
+                            hidden: 1 << 28,
+                            ..LowRankJob::default()
+                        },
                     };
                     let mut seen = vec![0; (m * n) as usize];
+                    let mut ends = 0;
                     for part in (0..parts).map(|part| job.part(part, parts)) {
                         let row = (part.out - job.out) / 4 / n;
                         assert_eq!(part.x, job.x + 4 * row * k, "activations of row {row}");
+                        assert_eq!(part.low_rank.first, row);
+                        let hidden = part.low_rank.hidden..part.low_rank.hidden + 4 * part.m * 4;
+                        assert!(hidden.start >= ends, "another part's memory");
+                        ends = hidden.end;
                         for (i, j) in (row..row + part.m).flat_map(|i| (0..part.columns).map(move |j| (i, j))) {
                             seen[(i * n + part.first + j) as usize] += 1;
                         }

@@ -7,6 +7,7 @@
 //!
 //! - [`multiply()`] is `x W^T` for weights packed once: [`PackedF32`], [`PackedF16`], [`PackedQ8`]; [`output_row`] is one
 //!   row of `W`.
+//! - [`add_low_rank_in`] adds LoRAs to a product, one for each candidate.
 //! - [`attention_head`] is one head of one sequence.
 //! - [`rms_norm`], [`softmax`], [`gated_gelu`], [`LogSumExp`] work on rows.
 //!
@@ -28,6 +29,7 @@
 )]
 
 mod job;
+mod low_rank;
 mod multiply;
 mod narrow;
 mod pack;
@@ -45,7 +47,8 @@ mod rows;
 #[cfg(feature = "std")]
 mod scratch;
 
-pub use job::{Form, Job};
+pub use job::{Form, Job, LowRankJob};
+pub use low_rank::{LowRank, add_low_rank_in, packed_rows};
 pub use multiply::{Output, Rows, RowsMut, SCRATCH_ROWS, multiply_in};
 pub use narrow::{F16Panels, Q8_BLOCK, Q8Panels};
 pub use pack::{F32Panels, K_BLOCK, PANEL, Weight, output_row_in};

@@ -99,11 +99,13 @@ impl<B: Backend> Modules<B> {
         if weights.iter().flatten().all(|&weight| weight == 0.0) {
             return Ok(Adapter::none(candidates.len()));
         }
-        let compose = |bank: &Option<B::Bank>| match bank {
-            Some(bank) => Ok(Some(t5.backend().compose(bank, &weights)?)),
-            None => Ok(None),
-        };
-        let loras = self.banks.iter().map(compose).collect::<Result<_, T5Error>>()?;
+        let mut loras = Vec::with_capacity(self.banks.len());
+        for bank in &self.banks {
+            loras.push(match bank {
+                Some(bank) => Some(t5.backend().compose(bank, &weights)?),
+                None => None,
+            });
+        }
         Ok(Adapter::new(candidates.len(), loras))
     }
 

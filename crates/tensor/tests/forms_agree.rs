@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Tensor, Var};
 use lorahub_adapters::{BankTarget, Rule};
-use lorahub_tensor::{AttentionPlan, Backend, Cpu, CpuBias, CpuWeight, Segments};
+use lorahub_tensor::{AttentionPlan, Backend, Cpu, CpuBias, CpuTensor, CpuWeight, Segments};
 
 /// A small deterministic generator; the values only need to be irregular.
 struct Values(u64);
@@ -24,19 +24,27 @@ impl Values {
     fn matrix(&mut self, rows: usize, columns: usize, scale: f32) -> Tensor {
         Tensor::from_vec(self.many(rows * columns, scale), (rows, columns), &Device::Cpu).unwrap()
     }
+
+    fn activation(&mut self, rows: usize, columns: usize, scale: f32) -> CpuTensor {
+        plain(&self.matrix(rows, columns, scale))
+    }
+}
+
+fn plain(tensor: &Tensor) -> CpuTensor {
+    CpuTensor::from_candle(tensor).unwrap()
 }
 
 /// The same values as a variable, which makes the backend take the differentiable form.
-fn tracked(tensor: &Tensor) -> Tensor {
-    Var::from_tensor(tensor).unwrap().as_tensor().clone()
+fn tracked(tensor: &CpuTensor) -> CpuTensor {
+    plain(Var::from_tensor(&tensor.to_candle().unwrap()).unwrap().as_tensor())
 }
 
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
+fn values(tensor: &CpuTensor) -> Vec<f32> {
+    tensor.to_candle().unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// Both forms sum in another order: a few units in the last place of the largest term, times the root of the length.
-fn assert_close(what: &str, fused: &Tensor, composed: &Tensor) {
+fn assert_close(what: &str, fused: &CpuTensor, composed: &CpuTensor) {
     assert_eq!(fused.dims(), composed.dims(), "{what}");
     let (fused, composed) = (values(fused), values(composed));
     let largest = composed.iter().fold(1f32, |max, value| max.max(value.abs()));
@@ -52,7 +60,7 @@ fn assert_close(what: &str, fused: &Tensor, composed: &Tensor) {
 fn rms_norm() {
     let (cpu, mut random) = (Cpu::new(), Values(1));
     for (rows, columns, scale) in [(1, 1, 1.0), (3, 7, 1.0), (2, 8, 1e4), (5, 33, 1e-4), (2, 16, 0.0)] {
-        let x = random.matrix(rows, columns, scale);
+        let x = random.activation(rows, columns, scale);
         let weight = CpuWeight::from_tensor(random.matrix(1, columns, 1.0).squeeze(0).unwrap());
         let fused = cpu.rms_norm(&x, &weight, 1e-6).unwrap();
         assert_close("rms_norm", &fused, &cpu.rms_norm(&tracked(&x), &weight, 1e-6).unwrap());
@@ -63,7 +71,7 @@ fn rms_norm() {
 fn gated_gelu() {
     let (cpu, mut random) = (Cpu::new(), Values(2));
     for scale in [1e-3, 1.0, 5.0, 1e4] {
-        let (gate, up) = (random.matrix(3, 17, scale), random.matrix(3, 17, 1.0));
+        let (gate, up) = (random.activation(3, 17, scale), random.activation(3, 17, 1.0));
         let fused = cpu.gated_gelu(&gate, &up).unwrap();
         assert_close("gated_gelu", &fused, &cpu.gated_gelu(&tracked(&gate), &up).unwrap());
     }
@@ -87,8 +95,8 @@ fn linear_and_lora_under_both_rules() {
     let (cpu, mut random) = (Cpu::new(), Values(3));
     let (d_in, d_out, tokens) = (12, 20, 9);
     let weight = CpuWeight::from_tensor(random.matrix(d_out, d_in, 0.3));
-    let x = random.matrix(3 * tokens, d_in, 1.0);
-    let shared = random.matrix(tokens, d_in, 1.0);
+    let x = random.activation(3 * tokens, d_in, 1.0);
+    let shared = random.activation(tokens, d_in, 1.0);
     let base = cpu.linear(&shared, &weight, None).unwrap();
     assert_close("linear", &base, &cpu.linear(&tracked(&shared), &weight, None).unwrap());
     let w = vec![vec![0.5, 0.0, -1.5], vec![0.0, 0.0, 0.0], vec![1.0, 0.0, 0.25]];
@@ -113,6 +121,34 @@ fn linear_and_lora_under_both_rules() {
     }
 }
 
+/// What wasm does: modules packed as the kernels read them, at sizes that are no multiple of a panel, and one row a
+/// candidate.
+#[test]
+fn packed_loras_are_the_same() {
+    let (cpu, packed, mut random) = (Cpu::new(), Cpu::new().with_packed_weights(), Values(10));
+    let w = vec![vec![0.5, 0.0, -1.5], vec![0.0, 0.0, 0.0], vec![1.0, 0.0, 0.25]];
+    for (d_in, d_out, tokens) in [(12, 20, 9), (600, 33, 2), (16, 16, 1), (1, 1, 3)] {
+        let matrix = random.many(d_out * d_in, 0.3);
+        let x = random.activation(3 * tokens, d_in, 1.0);
+        let shared = random.activation(tokens, d_in, 1.0);
+        for (rule, ranks) in [(Rule::Reference, [4, 4, 4]), (Rule::Exact, [2, 15, 1])] {
+            let target = bank(&mut random, &ranks, d_in, d_out);
+            let results = [&cpu, &packed].map(|cpu| {
+                let weight = cpu.weight(&[d_out, d_in], matrix.clone()).unwrap();
+                let lora = cpu.compose(&cpu.bank(&target, rule).unwrap(), &w).unwrap();
+                let base = cpu.linear(&shared, &weight, None).unwrap();
+                (
+                    cpu.linear(&x, &weight, Some(&lora)).unwrap(),
+                    cpu.add_lora(&base, &shared, &lora).unwrap(),
+                )
+            });
+            let [(linear, added), (packed_linear, packed_added)] = results;
+            assert_close("linear", &packed_linear, &linear);
+            assert_close("add_lora", &packed_added, &added);
+        }
+    }
+}
+
 /// Plain sums over the modules in f64, against which both rules are held.
 #[test]
 fn composition_is_the_formula() {
@@ -120,7 +156,7 @@ fn composition_is_the_formula() {
     let (d_in, d_out, rank) = (5, 3, 2);
     let target = bank(&mut random, &[rank, rank, rank], d_in, d_out);
     let w = [0.7f32, -1.1, 0.4];
-    let x = random.matrix(1, d_in, 1.0);
+    let x = random.activation(1, d_in, 1.0);
     let zero = CpuWeight::from_tensor(Tensor::zeros((d_out, d_in), candle_core::DType::F32, &Device::Cpu).unwrap());
     let a = |m: usize, r: usize, i: usize| f64::from(target.a[(m * rank + r) * d_in + i]);
     let b = |m: usize, o: usize, r: usize| f64::from(target.b[m * d_out * rank + o * rank + r]);
@@ -171,9 +207,9 @@ fn attention() {
         (1, vec![3], vec![5], false, true, 0.0),
     ] {
         let (query, key) = (Segments::new(query).unwrap(), Segments::new(key).unwrap());
-        let q = random.matrix(candidates * query.total(), heads * 4, scale);
-        let k = random.matrix(candidates * key.total(), heads * 4, scale);
-        let v = random.matrix(candidates * key.total(), heads * 4, 1.0);
+        let q = random.activation(candidates * query.total(), heads * 4, scale);
+        let k = random.activation(candidates * key.total(), heads * 4, scale);
+        let v = random.activation(candidates * key.total(), heads * 4, 1.0);
         let bias = biased.then(|| bias(&cpu, &mut random, heads, query.longest().max(key.longest())));
         let plan = AttentionPlan {
             candidates,
@@ -197,7 +233,7 @@ fn decoding_step_by_step_is_causal_attention() {
     let (heads, width, sequences, steps) = (2, 16, 3, 6);
     let bias = bias(&cpu, &mut random, heads, steps);
     let segments = Segments::new(vec![steps; sequences]).unwrap();
-    let [q, k, v] = [0; 3].map(|_| random.matrix(sequences * steps, width, 1.0));
+    let [q, k, v] = [0; 3].map(|_| random.activation(sequences * steps, width, 1.0));
     let plan = AttentionPlan {
         candidates: 1,
         query: &segments,
@@ -215,7 +251,7 @@ fn decoding_step_by_step_is_causal_attention() {
             kept = vec![2, 0];
         }
         let rows: Vec<usize> = kept.iter().map(|sequence| sequence * steps + step).collect();
-        let at = |x: &Tensor| cpu.gather_rows(x, &rows).unwrap();
+        let at = |x: &CpuTensor| cpu.gather_rows(x, &rows).unwrap();
         let out = cpu
             .attention_step(&at(&q), &at(&k), &at(&v), &mut cache, heads, &bias)
             .unwrap();
@@ -229,16 +265,17 @@ fn nll_and_argmax() {
     for (candidates, scale) in [(1, 1.0), (3, 0.125)] {
         let segments = Segments::new(vec![1, 30, 5]).unwrap();
         let vocab = 11;
-        let x = random.matrix(candidates * segments.total(), 6, 30.0);
+        let x = random.activation(candidates * segments.total(), 6, 30.0);
         let head = CpuWeight::from_tensor(random.matrix(vocab, 6, 1.0));
         let targets: Vec<u32> = (0..segments.total()).map(|i| (i * 7 % vocab) as u32).collect();
         let fused = pollster::block_on(cpu.nll(&x, &head, scale, &targets, &segments, candidates)).unwrap();
         let composed =
             pollster::block_on(cpu.nll(&tracked(&x), &head, scale, &targets, &segments, candidates)).unwrap();
         assert_close("nll", &fused, &composed);
-        assert_eq!(fused.dims(), [candidates, 3]);
+        assert_eq!(fused.dims(), (candidates, 3));
         let ids = pollster::block_on(cpu.read_ids(&cpu.argmax(&x, &head).unwrap())).unwrap();
-        let logits = cpu.logits(&x, &head, 1.0).unwrap().to_vec2::<f32>().unwrap();
+        let logits = cpu.logits(&x, &head, 1.0).unwrap().to_candle().unwrap();
+        let logits = logits.to_vec2::<f32>().unwrap();
         for (id, row) in ids.iter().zip(&logits) {
             assert!(row.iter().all(|&score| score <= row[*id as usize]));
         }
@@ -251,7 +288,7 @@ fn overflow_is_never_silently_finite() {
     let segments = Segments::new(vec![1]).unwrap();
     let head = CpuWeight::from_tensor(Tensor::new(&[[3e38f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap());
     for value in [1e30f32, f32::NAN, f32::INFINITY] {
-        let x = Tensor::new(&[[value, 1.0]], &Device::Cpu).unwrap();
+        let x = plain(&Tensor::new(&[[value, 1.0]], &Device::Cpu).unwrap());
         let nll = values(&pollster::block_on(cpu.nll(&x, &head, 1.0, &[1], &segments, 1)).unwrap());
         assert!(!nll[0].is_finite(), "{value} gave {nll:?}");
     }
@@ -267,7 +304,7 @@ fn gradients_reach_every_operand() {
     let norm = Var::from_tensor(&Tensor::new(&[1f32, 0.5, 2.0, 1.0], &Device::Cpu).unwrap()).unwrap();
     let weight = |var: &Var| CpuWeight::from_tensor(var.as_tensor().clone());
     let lora = lorahub_tensor::CpuLora::trainable(&vars[4], &vars[5], 2.0).unwrap();
-    let x = cpu.rms_norm(vars[0].as_tensor(), &weight(&norm), 1e-6).unwrap();
+    let x = cpu.rms_norm(&plain(vars[0].as_tensor()), &weight(&norm), 1e-6).unwrap();
     let q = cpu.linear(&x, &weight(&vars[1]), Some(&lora)).unwrap();
     let bias = cpu.relative_bias(&weight(&vars[2]), &[0, 1, 2, 3, 4]).unwrap();
     let plan = AttentionPlan {
@@ -280,7 +317,7 @@ fn gradients_reach_every_operand() {
     let y = cpu.attention(&q, &x, &x, &plan, Some(&bias)).unwrap();
     let y = cpu.gated_gelu(&y, &x).unwrap();
     let nll = pollster::block_on(cpu.nll(&y, &weight(&vars[3]), 1.0, &[0, 1, 2, 3, 0], &segments, 1)).unwrap();
-    let gradients = nll.sum_all().unwrap().backward().unwrap();
+    let gradients = nll.to_candle().unwrap().sum_all().unwrap().backward().unwrap();
     for (index, var) in vars.iter().chain([&norm]).enumerate() {
         let gradient = gradients
             .get(var)
@@ -295,7 +332,7 @@ fn shapes_that_do_not_fit_are_named() {
     let (cpu, mut random) = (Cpu::new(), Values(9));
     let weight = CpuWeight::from_tensor(random.matrix(3, 4, 1.0));
     let error = cpu
-        .linear(&random.matrix(2, 5, 1.0), &weight, None)
+        .linear(&random.activation(2, 5, 1.0), &weight, None)
         .unwrap_err()
         .to_string();
     assert!(error.contains("4 columns") && error.contains("5 columns"), "{error}");

@@ -1,7 +1,7 @@
 //! The CPU on matrices that it holds narrow: every operation gives what it gives in f32 on the widened values.
 
 use candle_core::{DType, Device, Tensor, Var};
-use lorahub_tensor::{AttentionPlan, Backend, Cpu, Segments, TensorError, WeightStorage};
+use lorahub_tensor::{AttentionPlan, Backend, Cpu, CpuTensor, Segments, TensorError, WeightStorage};
 use lorahub_weights::quant::{Format, Narrow};
 
 /// Irregular values between -1 and 1.
@@ -25,7 +25,7 @@ fn all(cpu: &Cpu, shape: [usize; 2], table: &[f32], x: &[f32]) -> ([Vec<f32>; 5]
     let read = |tensor| pollster::block_on(cpu.read(&tensor)).unwrap();
     let ids: Vec<u32> = (0..7).map(|i| (i * 31 % rows) as u32).collect();
     let count = x.len() / columns;
-    let x = Tensor::from_slice(x, (count, columns), &Device::Cpu).unwrap();
+    let x = CpuTensor::from_candle(&Tensor::from_slice(x, (count, columns), &Device::Cpu).unwrap()).unwrap();
     let segments = Segments::new(vec![1, count - 1]).unwrap();
     let bias = cpu.relative_bias(&weight, &[5, 1, 9, 2, 30]).unwrap();
     let three = Segments::new(vec![3]).unwrap();
@@ -36,7 +36,8 @@ fn all(cpu: &Cpu, shape: [usize; 2], table: &[f32], x: &[f32]) -> ([Vec<f32>; 5]
         heads: columns,
         causal: false,
     };
-    let tensor = |data: Vec<f32>| Tensor::from_vec(data, (3, columns), &Device::Cpu).unwrap();
+    let tensor =
+        |data: Vec<f32>| CpuTensor::from_candle(&Tensor::from_vec(data, (3, columns), &Device::Cpu).unwrap()).unwrap();
     let (zero, names) = (tensor(vec![0.0; 3 * columns]), tensor(values(3 * columns, 5.0)));
     let targets: Vec<u32> = (0..count).map(|i| (i * 17 % rows) as u32).collect();
     (
@@ -122,7 +123,8 @@ fn gradients_need_f32() {
     let cpu = Cpu::new().with_weights(WeightStorage::Q8);
     let weight = cpu.weight(&[64, 64], values(64 * 64, 4.0)).unwrap();
     let x = Var::zeros((2, 64), DType::F32, &Device::Cpu).unwrap();
-    let error = cpu.linear(x.as_tensor(), &weight, None).unwrap_err();
+    let x = CpuTensor::from_candle(x.as_tensor()).unwrap();
+    let error = cpu.linear(&x, &weight, None).unwrap_err();
     assert!(matches!(error, TensorError::Shape { .. }));
     assert!(
         error.to_string().contains("q8_0") && error.to_string().contains("gradients"),

@@ -1,6 +1,7 @@
 //! The tests themselves, for native and wasm builds alike. Expected values come from plain loops in f64.
 
 mod attention;
+mod low_rank;
 mod multiply;
 mod rows;
 
@@ -36,6 +37,8 @@ cases! {
     multiply::narrow_weights_are_widened_exactly,
     multiply::every_f16_number,
     multiply::narrow_products_of_every_small_shape,
+    low_rank::low_ranks_are_added,
+    low_rank::parts_of_low_ranks_have_the_bits_of_the_whole,
     rows::norms,
     rows::norms_of_extreme_values,
     rows::softmaxes,

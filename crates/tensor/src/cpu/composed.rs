@@ -21,14 +21,29 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, 
 pub(super) fn add_lora(base: &Tensor, x: &Tensor, lora: &CpuLora) -> Result<Tensor, TensorError> {
     let candidates = lora.candidates();
     let (rows, d_in) = x.dims2()?;
+    let d_out = base.dim(1)?;
     let x = x.reshape((candidates, rows / candidates, d_in))?;
-    let delta = match &lora.form {
-        Form::Own { a, b, .. } => x.matmul(&a.transpose(1, 2)?)?.matmul(&b.transpose(1, 2)?)?,
+    let tensor = |values: &[f32], shape: (usize, usize, usize)| Tensor::from_slice(values, shape, &Device::Cpu);
+    let delta = match lora.form() {
+        Form::Own { packed: true, .. } | Form::Shared { packed: true, .. } => {
+            let expected = "as tensors, because an operand tracks gradients";
+            return Err(TensorError::shape("linear", "lora", expected, "packed for the kernels"));
+        }
         Form::Shared { rank: 0, .. } => return Ok(base.clone()),
-        Form::Shared { a, b, factors, .. } => x
-            .broadcast_matmul(&a.t()?)?
-            .broadcast_mul(&factors.unsqueeze(1)?)?
-            .broadcast_matmul(b)?,
+        Form::Trained { a, b } => x.broadcast_matmul(&a.t()?)?.broadcast_matmul(&b.t()?)?,
+        Form::Own { rank, a, b, .. } => {
+            let (a, b) = (
+                tensor(a, (candidates, *rank, d_in))?,
+                tensor(b, (candidates, d_out, *rank))?,
+            );
+            x.matmul(&a.transpose(1, 2)?)?.matmul(&b.transpose(1, 2)?)?
+        }
+        Form::Shared {
+            rank, a, b, factors, ..
+        } => x
+            .broadcast_matmul(&tensor(a, (1, *rank, d_in))?.transpose(1, 2)?)?
+            .broadcast_mul(&tensor(factors, (candidates, 1, *rank))?)?
+            .broadcast_matmul(&tensor(b, (1, *rank, d_out))?)?,
     };
     Ok(base.add(&delta.reshape(base.dims())?)?)
 }
@@ -80,12 +95,12 @@ pub(super) fn attention(
     let (q, k, v) = (split(q, plan.query)?, split(k, plan.key)?, split(v, plan.key)?);
     let mut scores = q.matmul(&k.transpose(2, 3)?.contiguous()?)?;
     if let Some(bias) = bias {
-        let zero = bias.zero()?;
+        let zero = bias.zero();
         let distances: Vec<u32> = (0..longest_q)
             .flat_map(|i| (0..longest_k).map(move |j| (j + zero - i) as u32))
             .collect();
         let distances = Tensor::from_vec(distances, longest_q * longest_k, &Device::Cpu)?;
-        let grid = bias.by_head.index_select(&distances, 1)?;
+        let grid = bias.by_head.to_candle()?.index_select(&distances, 1)?;
         scores = scores.broadcast_add(&grid.reshape((1, heads, longest_q, longest_k))?)?;
     }
     let mut mask = Vec::with_capacity(cells * longest_q * longest_k);

@@ -1,97 +1,119 @@
 //! The forms without gradients: over slices, one pass over memory each.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, Device, Layout, Storage, StorageRef, Tensor};
+use candle_core::Tensor;
 
+use super::buffer::{Buffer, CpuTensor, Pool};
 use super::gemm::{Strided, for_each, multiply};
-use super::lora::{CpuLora, LoraView};
+use super::lora::{CpuLora, Form};
 use super::rows;
+use super::view::View;
 use super::weight::{CpuWeight, Scratch};
 use crate::{Segments, TensorError};
 
-/// A contiguous f32 tensor borrowed as a slice.
-pub(super) struct View<'a> {
-    storage: StorageRef<'a>,
-    start: usize,
-    end: usize,
-}
-
-impl<'a> View<'a> {
-    pub(super) fn new(tensor: &'a Tensor) -> Result<Self, TensorError> {
-        let (storage, layout): (_, &Layout) = tensor.storage_and_layout();
-        let not_contiguous =
-            || TensorError::shape("view", "tensor", "contiguous f32 on the cpu", format!("{layout:?}"));
-        let (start, end) = layout.contiguous_offsets().ok_or_else(not_contiguous)?;
-        match &*storage {
-            Storage::Cpu(CpuStorage::F32(data)) if end <= data.len() => {}
-            _ => return Err(not_contiguous()),
-        }
-        Ok(Self { storage, start, end })
-    }
-}
-
-impl Deref for View<'_> {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        match &*self.storage {
-            Storage::Cpu(CpuStorage::F32(data)) => &data[self.start..self.end],
-            // `new` has checked the kind, and a tensor's storage never changes it.
-            _ => &[],
-        }
-    }
-}
-
-/// A new tensor of this shape.
-pub(super) fn tensor(data: Vec<f32>, rows: usize, columns: usize) -> Result<Tensor, TensorError> {
-    Ok(Tensor::from_vec(data, (rows, columns), &Device::Cpu)?)
-}
-
-pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, TensorError> {
-    let (rows, columns) = x.dims2()?;
-    let (x, weight) = (View::new(x)?, View::new(weight)?);
-    let mut out = vec![0f32; rows * columns];
+pub(super) fn rms_norm(x: &CpuTensor, weight: &Tensor, eps: f64, pool: &Pool) -> Result<CpuTensor, TensorError> {
+    let (rows, columns) = x.dims();
+    let (x, weight) = (x.values()?, View::new(weight)?);
+    let mut out = pool.take(rows * columns);
     let width = columns.max(1);
     for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         rows::rms_norm(row, &weight, eps as f32, out);
     }
-    tensor(out, rows, columns)
+    Ok(CpuTensor::new(out, rows, columns))
 }
 
 pub(super) fn linear(
-    x: &Tensor,
+    x: &CpuTensor,
     weight: &CpuWeight,
     lora: Option<&CpuLora>,
+    pool: &Pool,
     scratch: &mut Scratch,
-) -> Result<Tensor, TensorError> {
-    let (rows, d_in) = x.dims2()?;
+) -> Result<CpuTensor, TensorError> {
+    let (rows, d_in) = x.dims();
     let (d_out, _) = weight.matrix("linear", "weight")?;
-    let x = View::new(x)?;
-    let mut out = vec![0f32; rows * d_out];
-    weight.product(rows, &x, &mut out, scratch)?;
-    if let Some(lora) = lora {
-        accumulate_lora(&mut out, rows, d_out, &x, d_in, lora, rows / lora.candidates())?;
+    let x = x.values()?;
+    let mut out = pool.take(rows * d_out);
+    let own_rows = |lora: &CpuLora| rows / lora.candidates();
+    let packed = lora.and_then(|lora| lora.low_rank(own_rows(lora)));
+    weight.product(rows, &x, &mut out, packed, scratch)?;
+    if let Some(lora) = lora
+        && packed.is_none()
+    {
+        accumulate_lora(&mut out, rows, d_out, &x, d_in, lora, own_rows(lora), scratch)?;
     }
-    tensor(out, rows, d_out)
+    Ok(CpuTensor::new(out, rows, d_out))
 }
 
-pub(super) fn add_lora(base: &Tensor, x: &Tensor, lora: &CpuLora) -> Result<Tensor, TensorError> {
-    let (rows, d_out) = base.dims2()?;
-    let d_in = x.dim(1)?;
+/// `base + LoRA(x)` for every candidate, not packed.
+pub(super) fn add_lora(
+    base: &CpuTensor,
+    x: &CpuTensor,
+    lora: &CpuLora,
+    pool: &Pool,
+    scratch: &mut Scratch,
+) -> Result<CpuTensor, TensorError> {
+    let (rows, d_out) = base.dims();
+    let (_, d_in) = x.dims();
     let candidates = lora.candidates();
-    let (base, x) = (View::new(base)?, View::new(x)?);
-    let mut out = Vec::with_capacity(candidates * rows * d_out);
-    for _ in 0..candidates {
-        out.extend_from_slice(&base);
-    }
+    let mut out = repeated(&base.values()?, candidates, pool);
     // A stride of zero: every candidate reads the same rows of `x`.
-    accumulate_lora(&mut out, candidates * rows, d_out, &x, d_in, lora, 0)?;
-    tensor(out, candidates * rows, d_out)
+    accumulate_lora(&mut out, candidates * rows, d_out, &x.values()?, d_in, lora, 0, scratch)?;
+    Ok(CpuTensor::new(out, candidates * rows, d_out))
+}
+
+/// The values once for each candidate.
+pub(super) fn repeated(values: &[f32], candidates: usize, pool: &Pool) -> Buffer {
+    let mut out = pool.take(candidates * values.len());
+    for out in out.chunks_exact_mut(values.len().max(1)) {
+        out.copy_from_slice(values);
+    }
+    out
+}
+
+/// Each pair of values combined.
+pub(super) fn each(
+    x: &CpuTensor,
+    y: &CpuTensor,
+    pool: &Pool,
+    combine: impl Fn(f32, f32) -> f32,
+) -> Result<CpuTensor, TensorError> {
+    let (rows, columns) = x.dims();
+    let (x, y) = (x.values()?, y.values()?);
+    let mut out = pool.take(x.len());
+    for ((out, &x), &y) in out.iter_mut().zip(&*x).zip(&*y) {
+        *out = combine(x, y);
+    }
+    Ok(CpuTensor::new(out, rows, columns))
+}
+
+pub(super) fn transpose(x: &CpuTensor, pool: &Pool) -> Result<CpuTensor, TensorError> {
+    let (rows, columns) = x.dims();
+    let x = x.values()?;
+    let mut out = pool.take(x.len());
+    for (column, out) in out.chunks_exact_mut(rows.max(1)).enumerate() {
+        for (out, row) in out.iter_mut().zip(x.chunks_exact(columns)) {
+            *out = row[column];
+        }
+    }
+    Ok(CpuTensor::new(out, columns, rows))
+}
+
+pub(super) fn gather_rows(x: &CpuTensor, rows: &[u32], pool: &Pool) -> Result<CpuTensor, TensorError> {
+    let (_, columns) = x.dims();
+    let x = x.values()?;
+    let mut out = pool.take(rows.len() * columns);
+    for (out, &row) in out.chunks_exact_mut(columns.max(1)).zip(rows) {
+        out.copy_from_slice(&x[row as usize * columns..][..columns]);
+    }
+    Ok(CpuTensor::new(out, rows.len(), columns))
 }
 
 /// `out += LoRA(x)`. Candidate `c` reads the rows of `x` from `c * x_stride` on.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two matrices with their sizes, the adapter, how they lie, and the memory that is reused"
+)]
 fn accumulate_lora(
     out: &mut [f32],
     rows: usize,
@@ -100,38 +122,32 @@ fn accumulate_lora(
     d_in: usize,
     lora: &CpuLora,
     x_stride: usize,
+    scratch: &Scratch,
 ) -> Result<(), TensorError> {
-    let view = LoraView::new(lora)?;
     let candidates = lora.candidates();
     let own_rows = rows / candidates;
-    if own_rows * d_out == 0 {
-        return Ok(());
-    }
-    let rank = match &view {
-        LoraView::Own { rank, .. } | LoraView::Shared { rank, .. } => *rank,
+    let (rank, a, b, factors): (usize, &[f32], &[f32], Option<&[f32]>) = match lora.form() {
+        Form::Own { rank, a, b, .. } => (*rank, a, b, None),
+        Form::Shared {
+            rank, a, b, factors, ..
+        } => (*rank, a, b, Some(factors)),
+        Form::Trained { .. } => return Err(TensorError::shape("linear", "lora", "composed", "in training")),
     };
-    if rank == 0 {
+    if own_rows * d_out * rank == 0 {
         return Ok(());
     }
     // One candidate lets the product itself use the threads; several are spread over them.
     let spread = candidates == 1;
-    let slices: LoraSlices<'_> = match &view {
-        LoraView::Own { a, b, .. } => LoraSlices { a, b, factors: None },
-        LoraView::Shared { a, b, factors, .. } => LoraSlices {
-            a,
-            b,
-            factors: Some(factors),
-        },
-    };
     for_each(
         out.chunks_exact_mut(own_rows * d_out).collect(),
-        Vec::new,
+        &scratch.hiddens,
         |candidate, out: &mut [f32], hidden: &mut Vec<f32>| {
-            hidden.resize(own_rows * rank, 0.0);
+            hidden.resize(hidden.len().max(own_rows * rank), 0.0);
+            let hidden = &mut hidden[..own_rows * rank];
             let x = &x[candidate * x_stride * d_in..];
-            let a = match slices.factors {
-                None => &slices.a[candidate * rank * d_in..],
-                Some(_) => slices.a,
+            let a = match factors {
+                None => &a[candidate * rank * d_in..],
+                Some(_) => a,
             };
             multiply(
                 own_rows,
@@ -144,9 +160,9 @@ fn accumulate_lora(
                 false,
                 spread,
             );
-            let b = match slices.factors {
+            let b = match factors {
                 // [d_out, r] for each candidate.
-                None => Strided::transposed(&slices.b[candidate * d_out * rank..], rank),
+                None => Strided::transposed(&b[candidate * d_out * rank..], rank),
                 // [R, d_out], shared.
                 Some(factors) => {
                     let own = &factors[candidate * rank..(candidate + 1) * rank];
@@ -155,7 +171,7 @@ fn accumulate_lora(
                             *value *= factor;
                         }
                     }
-                    Strided::row_major(slices.b, d_out)
+                    Strided::row_major(b, d_out)
                 }
             };
             multiply(
@@ -174,58 +190,73 @@ fn accumulate_lora(
     Ok(())
 }
 
-/// What [`accumulate_lora`] shares between threads (the tensors' guards may not cross them).
-struct LoraSlices<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
-    factors: Option<&'a [f32]>,
+pub(super) fn gated_gelu(gate: &CpuTensor, up: &CpuTensor, pool: &Pool) -> Result<CpuTensor, TensorError> {
+    let (rows, columns) = gate.dims();
+    let mut out = pool.copy(&gate.values()?);
+    rows::gated_gelu(&mut out, &up.values()?);
+    Ok(CpuTensor::new(out, rows, columns))
 }
 
-pub(super) fn gated_gelu(gate: &Tensor, up: &Tensor) -> Result<Tensor, TensorError> {
-    let (rows, columns) = gate.dims2()?;
-    let (gate, up) = (View::new(gate)?, View::new(up)?);
-    let mut out = gate.to_vec();
-    rows::gated_gelu(&mut out, &up);
-    tensor(out, rows, columns)
-}
-
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the operands of the loss, and the memory that is reused"
+)]
 pub(super) fn nll(
-    x: &Tensor,
+    x: &CpuTensor,
     head: &CpuWeight,
     scale: f64,
     targets: &[u32],
     segments: &Segments,
     candidates: usize,
+    pool: &Pool,
     scratch: &mut Scratch,
-) -> Result<Tensor, TensorError> {
+) -> Result<CpuTensor, TensorError> {
     let tokens = segments.total();
     let count = segments.count();
-    let shot_of_row: Vec<usize> = segments
-        .lengths()
-        .iter()
-        .enumerate()
-        .flat_map(|(shot, &length)| std::iter::repeat_n(shot, length))
-        .collect();
     // f64: a shot's sum must not depend on how many tokens came before it.
     let mut sums = vec![0f64; candidates * count];
-    for_head_rows(x, head, scale, scratch, |row, scores| {
+    // Rows come in order, so the shot of each is the one before or the next.
+    let mut shot = 0;
+    for_head_rows(x, head, scale, pool, scratch, |row, scores| {
         let (candidate, token) = (row / tokens, row % tokens);
+        if token == 0 {
+            shot = 0;
+        } else if token == segments.offsets()[shot] + segments.lengths()[shot] {
+            shot += 1;
+        }
         let target = scores[targets[token] as usize];
-        sums[candidate * count + shot_of_row[token]] += rows::log_sum_exp(scores) - f64::from(target);
+        sums[candidate * count + shot] += rows::log_sum_exp(scores) - f64::from(target);
     })?;
-    tensor(sums.into_iter().map(|sum| sum as f32).collect(), candidates, count)
+    let mut losses = pool.take(sums.len());
+    for (loss, sum) in losses.iter_mut().zip(sums) {
+        *loss = sum as f32;
+    }
+    Ok(CpuTensor::new(losses, candidates, count))
 }
 
-pub(super) fn logits(x: &Tensor, head: &CpuWeight, scale: f64, scratch: &mut Scratch) -> Result<Tensor, TensorError> {
-    let (rows, (vocab, _)) = (x.dim(0)?, head.matrix("logits", "head")?);
-    let mut out = Vec::with_capacity(rows * vocab);
-    for_head_rows(x, head, scale, scratch, |_, scores| out.extend_from_slice(scores))?;
-    tensor(out, rows, vocab)
+pub(super) fn logits(
+    x: &CpuTensor,
+    head: &CpuWeight,
+    scale: f64,
+    pool: &Pool,
+    scratch: &mut Scratch,
+) -> Result<CpuTensor, TensorError> {
+    let ((rows, _), (vocab, _)) = (x.dims(), head.matrix("logits", "head")?);
+    let mut out = pool.take(rows * vocab);
+    for_head_rows(x, head, scale, pool, scratch, |row, scores| {
+        out[row * vocab..][..vocab].copy_from_slice(scores);
+    })?;
+    Ok(CpuTensor::new(out, rows, vocab))
 }
 
-pub(super) fn argmax(x: &Tensor, head: &CpuWeight, scratch: &mut Scratch) -> Result<Arc<[u32]>, TensorError> {
-    let mut ids = Vec::with_capacity(x.dim(0)?);
-    for_head_rows(x, head, 1.0, scratch, |_, scores| {
+pub(super) fn argmax(
+    x: &CpuTensor,
+    head: &CpuWeight,
+    pool: &Pool,
+    scratch: &mut Scratch,
+) -> Result<Arc<[u32]>, TensorError> {
+    let mut ids = Vec::with_capacity(x.dims().0);
+    for_head_rows(x, head, 1.0, pool, scratch, |_, scores| {
         let mut best = 0;
         for (id, &score) in scores.iter().enumerate() {
             if score > scores[best] {
@@ -239,20 +270,21 @@ pub(super) fn argmax(x: &Tensor, head: &CpuWeight, scratch: &mut Scratch) -> Res
 
 /// Gives `visit` each row of `scale * x head^T` in order, a few rows in memory at a time.
 fn for_head_rows(
-    x: &Tensor,
+    x: &CpuTensor,
     head: &CpuWeight,
     scale: f64,
+    pool: &Pool,
     scratch: &mut Scratch,
     mut visit: impl FnMut(usize, &mut [f32]),
 ) -> Result<(), TensorError> {
-    let (rows, width) = x.dims2()?;
+    let (rows, width) = x.dims();
     let (vocab, _) = head.matrix("head", "head")?;
     let together = head.rows_together();
-    let x = View::new(x)?;
-    let mut scores = vec![0f32; together.min(rows) * vocab];
+    let x = x.values()?;
+    let mut scores = pool.take(together.min(rows) * vocab);
     for (block, x) in x.chunks(together * width.max(1)).enumerate() {
         let own = x.len() / width.max(1);
-        head.product(own, x, &mut scores, scratch)?;
+        head.product(own, x, &mut scores, None, scratch)?;
         for (i, row) in scores.chunks_exact_mut(vocab.max(1)).take(own).enumerate() {
             if scale != 1.0 {
                 for score in row.iter_mut() {

@@ -1,5 +1,7 @@
 //! The matrix product, and how work is spread over threads.
 
+use std::sync::{Mutex, PoisonError};
+
 use gemm::Parallelism;
 
 /// Below this many multiply-adds a product is done before a second thread has woken up.
@@ -110,24 +112,57 @@ pub(crate) fn multiply(
     }
 }
 
-/// Runs `work` on each piece with its index: on all threads natively, one after another in wasm. `scratch` makes the
-/// buffer that a thread reuses from piece to piece.
-pub(crate) fn for_each<P: Send, S>(
+/// Memory that pieces of work reuse: as many as threads have needed one at a time.
+#[derive(Debug)]
+pub(crate) struct Lent<S>(Mutex<Vec<S>>);
+
+impl<S> Default for Lent<S> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// One of them, given back when it is dropped.
+pub(super) struct Loan<'a, S: Default> {
+    pub(super) one: S,
+    from: &'a Lent<S>,
+}
+
+impl<S: Default> Lent<S> {
+    pub(super) fn lend(&self) -> Loan<'_, S> {
+        // What another thread's panic left behind is as good as any.
+        let one = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Loan {
+            one: one.unwrap_or_default(),
+            from: self,
+        }
+    }
+}
+
+impl<S: Default> Drop for Loan<'_, S> {
+    fn drop(&mut self) {
+        let kept = &mut *self.from.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(std::mem::take(&mut self.one));
+    }
+}
+
+/// Runs `work` on each piece with its index: on all threads natively, one after another in wasm.
+pub(crate) fn for_each<P: Send, S: Default + Send>(
     pieces: Vec<P>,
-    scratch: impl Fn() -> S + Sync + Send,
+    scratch: &Lent<S>,
     work: impl Fn(usize, P, &mut S) + Sync + Send,
 ) {
     #[cfg(not(target_arch = "wasm32"))]
     if pieces.len() > 1 && threads() > 1 {
         use rayon::prelude::*;
-        pieces
-            .into_par_iter()
-            .enumerate()
-            .for_each_init(scratch, |buffer, (index, piece)| work(index, piece, buffer));
+        pieces.into_par_iter().enumerate().for_each_init(
+            || scratch.lend(),
+            |loan, (index, piece)| work(index, piece, &mut loan.one),
+        );
         return;
     }
-    let mut buffer = scratch();
+    let mut loan = scratch.lend();
     for (index, piece) in pieces.into_iter().enumerate() {
-        work(index, piece, &mut buffer);
+        work(index, piece, &mut loan.one);
     }
 }

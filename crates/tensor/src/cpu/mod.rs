@@ -2,17 +2,19 @@
 //!
 //! `composed` holds the differentiable forms, `fused` and `attention` those without gradients, `lora` the bank and
 //! both composition rules, `gemm` candle's matrix product, `weight` the base's matrices, `products`
-//! those that are packed, `rows` what is done row by row.
+//! those that are packed, `rows` what is done row by row, `buffer` the activations' memory.
 //! In wasm `lorahub_kernels` take the place of candle's product and of plain loops, in `weight`, `attention` and `rows`.
 //! Each operation here only checks shapes and chooses.
 
 mod attention;
+mod buffer;
 mod composed;
 mod fused;
 mod gemm;
 mod lora;
 mod products;
 mod rows;
+mod view;
 mod weight;
 
 use std::cell::RefCell;
@@ -21,16 +23,18 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use lorahub_adapters::{BankTarget, Rule};
 use lorahub_weights::Held;
 use lorahub_weights::quant::WeightStorage;
 
+use self::buffer::Pool;
 use self::weight::{Kernels, Scratch};
 use crate::backend::check_held;
 use crate::{AttentionPlan, Backend, Segments, TensorError};
 
 pub use attention::CpuCache;
+pub use buffer::CpuTensor;
 pub use lora::{CpuBank, CpuLora};
 pub use products::{Matrix, Packed, Products};
 pub use weight::{CpuWeight, matmul};
@@ -45,6 +49,7 @@ pub struct Cpu {
     weights: WeightStorage,
     kernels: Kernels,
     scratch: Rc<RefCell<Scratch>>,
+    pool: Pool,
 }
 
 impl Default for Cpu {
@@ -58,6 +63,7 @@ impl Default for Cpu {
                 Kernels::Candle
             },
             scratch: Rc::default(),
+            pool: Pool::default(),
         }
     }
 }
@@ -106,26 +112,28 @@ impl Cpu {
 /// T5's relative position bias, `[heads, distances]`, distance zero in the middle.
 #[derive(Clone, Debug)]
 pub struct CpuBias {
-    by_head: Tensor,
+    by_head: CpuTensor,
 }
 
 impl CpuBias {
+    fn distances(&self) -> usize {
+        self.by_head.dims().1
+    }
+
     /// Index of distance zero, which is also the largest distance on either side.
-    fn zero(&self) -> Result<usize, TensorError> {
-        Ok((self.by_head.dim(1)? - 1) / 2)
+    fn zero(&self) -> usize {
+        self.distances().saturating_sub(1) / 2
     }
 }
 
-/// `[rows, columns]` of an activation.
-fn dims(tensor: &Tensor, op: &'static str, operand: &'static str) -> Result<(usize, usize), TensorError> {
-    tensor
-        .dims2()
-        .map_err(|_| TensorError::shape(op, operand, "[rows, columns]", format!("{:?}", tensor.dims())))
+/// Whether any of these needs the differentiable form.
+fn tracks(tensors: &[&CpuTensor]) -> bool {
+    tensors.iter().any(|tensor| tensor.tracks())
 }
 
-/// Whether any of these needs the differentiable form.
-fn tracks(tensors: &[&Tensor]) -> bool {
-    tensors.iter().any(|tensor| tensor.track_op())
+/// The result of a differentiable form.
+fn tracked(tensor: Result<Tensor, TensorError>) -> Result<CpuTensor, TensorError> {
+    CpuTensor::from_candle(&tensor?)
 }
 
 fn check_ids(op: &'static str, ids: &[u32], rows: usize) -> Result<(), TensorError> {
@@ -135,9 +143,9 @@ fn check_ids(op: &'static str, ids: &[u32], rows: usize) -> Result<(), TensorErr
     }
 }
 
-fn check_attention(q: &Tensor, k: &Tensor, v: &Tensor, plan: &AttentionPlan<'_>) -> Result<(), TensorError> {
+fn check_attention(q: &CpuTensor, k: &CpuTensor, v: &CpuTensor, plan: &AttentionPlan<'_>) -> Result<(), TensorError> {
     const OP: &str = "attention";
-    let (rows_q, width) = dims(q, OP, "q")?;
+    let (rows_q, width) = q.dims();
     if plan.heads == 0 || width % plan.heads != 0 {
         return Err(TensorError::shape(
             OP,
@@ -165,7 +173,7 @@ fn check_attention(q: &Tensor, k: &Tensor, v: &Tensor, plan: &AttentionPlan<'_>)
     }
     let expect = (plan.candidates * plan.key.total(), width);
     for (operand, tensor) in [("k", k), ("v", v)] {
-        let found = dims(tensor, OP, operand)?;
+        let found = tensor.dims();
         if found != expect {
             return Err(TensorError::shape(
                 OP,
@@ -179,7 +187,7 @@ fn check_attention(q: &Tensor, k: &Tensor, v: &Tensor, plan: &AttentionPlan<'_>)
 }
 
 impl Backend for Cpu {
-    type Tensor = Tensor;
+    type Tensor = CpuTensor;
     type Ids = Arc<[u32]>;
     type Weight = CpuWeight;
     type Bank = CpuBank;
@@ -225,13 +233,13 @@ impl Backend for Cpu {
         Ok(ids.into())
     }
 
-    fn embed(&self, table: &CpuWeight, ids: &Arc<[u32]>) -> Result<Tensor, TensorError> {
+    fn embed(&self, table: &CpuWeight, ids: &Arc<[u32]>) -> Result<CpuTensor, TensorError> {
         check_ids("embed", ids, table.matrix("embed", "table")?.0)?;
-        table.select(ids)
+        table.select(ids, &self.pool, &mut self.scratch.borrow_mut())
     }
 
-    fn rms_norm(&self, x: &Tensor, weight: &CpuWeight, eps: f64) -> Result<Tensor, TensorError> {
-        let (_, columns) = dims(x, "rms_norm", "x")?;
+    fn rms_norm(&self, x: &CpuTensor, weight: &CpuWeight, eps: f64) -> Result<CpuTensor, TensorError> {
+        let (_, columns) = x.dims();
         if weight.dims() != [columns] {
             return Err(TensorError::shape(
                 "rms_norm",
@@ -240,16 +248,16 @@ impl Backend for Cpu {
                 format!("{:?}", weight.dims()),
             ));
         }
-        let weight = weight.tensor("rms_norm")?;
-        if tracks(&[x, weight]) {
-            composed::rms_norm(x, weight, eps)
+        let norm = weight.tensor("rms_norm")?;
+        if tracks(&[x]) || weight.tracks() {
+            tracked(composed::rms_norm(&x.to_candle()?, norm, eps))
         } else {
-            fused::rms_norm(x, weight, eps)
+            fused::rms_norm(x, norm, eps, &self.pool)
         }
     }
 
-    fn linear(&self, x: &Tensor, weight: &CpuWeight, lora: Option<&CpuLora>) -> Result<Tensor, TensorError> {
-        let (rows, d_in) = dims(x, "linear", "x")?;
+    fn linear(&self, x: &CpuTensor, weight: &CpuWeight, lora: Option<&CpuLora>) -> Result<CpuTensor, TensorError> {
+        let (rows, d_in) = x.dims();
         let (d_out, expected) = weight.matrix("linear", "weight")?;
         if d_in != expected {
             return Err(TensorError::shape(
@@ -270,21 +278,20 @@ impl Backend for Cpu {
                 ));
             }
         }
-        let tracked = tracks(&[x]) || weight.tracks() || lora.is_some_and(CpuLora::tracks);
-        if tracked {
+        if tracks(&[x]) || weight.tracks() || lora.is_some_and(CpuLora::tracks) {
+            let x = x.to_candle()?;
             let base = x.matmul(&weight.tensor("linear")?.t()?)?;
-            match lora {
+            tracked(match lora {
                 None => Ok(base),
-                Some(lora) => composed::add_lora(&base, x, lora),
-            }
+                Some(lora) => composed::add_lora(&base, &x, lora),
+            })
         } else {
-            fused::linear(x, weight, lora, &mut self.scratch.borrow_mut())
+            fused::linear(x, weight, lora, &self.pool, &mut self.scratch.borrow_mut())
         }
     }
 
-    fn add_lora(&self, base: &Tensor, x: &Tensor, lora: &CpuLora) -> Result<Tensor, TensorError> {
-        let (rows, d_out) = dims(base, "add_lora", "base")?;
-        let (x_rows, d_in) = dims(x, "add_lora", "x")?;
+    fn add_lora(&self, base: &CpuTensor, x: &CpuTensor, lora: &CpuLora) -> Result<CpuTensor, TensorError> {
+        let ((rows, d_out), (x_rows, d_in)) = (base.dims(), x.dims());
         lora.check("add_lora", d_in, d_out)?;
         if x_rows != rows {
             return Err(TensorError::shape(
@@ -294,39 +301,61 @@ impl Backend for Cpu {
                 format!("{x_rows} rows"),
             ));
         }
+        let candidates = lora.candidates();
         if tracks(&[base, x]) || lora.tracks() {
-            let candidates = lora.candidates();
-            composed::add_lora(&base.repeat((candidates, 1))?, &x.repeat((candidates, 1))?, lora)
-        } else {
-            fused::add_lora(base, x, lora)
+            let repeated = |tensor: &CpuTensor| Ok::<_, TensorError>(tensor.to_candle()?.repeat((candidates, 1))?);
+            return tracked(composed::add_lora(&repeated(base)?, &repeated(x)?, lora));
+        }
+        let scratch = &mut self.scratch.borrow_mut();
+        match lora.low_rank(rows) {
+            None => fused::add_lora(base, x, lora, &self.pool, scratch),
+            Some(low) => {
+                let mut out = fused::repeated(&base.values()?, candidates, &self.pool);
+                let x = fused::repeated(&x.values()?, candidates, &self.pool);
+                let all = candidates * rows;
+                match &self.kernels {
+                    Kernels::Elsewhere(products) => products.add_low_rank(all, &x, low, &mut out)?,
+                    Kernels::Own | Kernels::Candle => scratch.add_low_rank(all, &x, low, &mut out),
+                }
+                Ok(CpuTensor::new(out, all, d_out))
+            }
         }
     }
 
-    fn repeat(&self, x: &Tensor, candidates: usize) -> Result<Tensor, TensorError> {
+    fn repeat(&self, x: &CpuTensor, candidates: usize) -> Result<CpuTensor, TensorError> {
         if candidates == 1 {
             return Ok(x.clone());
         }
-        Ok(x.repeat((candidates, 1))?)
+        if tracks(&[x]) {
+            return CpuTensor::from_candle(&x.to_candle()?.repeat((candidates, 1))?);
+        }
+        let (rows, columns) = x.dims();
+        let out = fused::repeated(&x.values()?, candidates, &self.pool);
+        Ok(CpuTensor::new(out, candidates * rows, columns))
     }
 
     fn relative_bias(&self, table: &CpuWeight, buckets: &[u32]) -> Result<CpuBias, TensorError> {
         check_ids("relative_bias", buckets, table.matrix("relative_bias", "table")?.0)?;
-        Ok(CpuBias {
-            by_head: table.select(buckets)?.t()?.contiguous()?,
-        })
+        let by_distance = table.select(buckets, &self.pool, &mut self.scratch.borrow_mut())?;
+        let by_head = if tracks(&[&by_distance]) {
+            CpuTensor::from_candle(&by_distance.to_candle()?.t()?.contiguous()?)?
+        } else {
+            fused::transpose(&by_distance, &self.pool)?
+        };
+        Ok(CpuBias { by_head })
     }
 
     fn attention(
         &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
+        q: &CpuTensor,
+        k: &CpuTensor,
+        v: &CpuTensor,
         plan: &AttentionPlan<'_>,
         bias: Option<&CpuBias>,
-    ) -> Result<Tensor, TensorError> {
+    ) -> Result<CpuTensor, TensorError> {
         check_attention(q, k, v, plan)?;
         if let Some(bias) = bias {
-            let (heads, distances) = dims(&bias.by_head, "attention", "bias")?;
+            let (heads, distances) = bias.by_head.dims();
             let reach = plan.query.longest().max(plan.key.longest());
             if heads != plan.heads || distances + 1 < 2 * reach {
                 return Err(TensorError::shape(
@@ -337,76 +366,90 @@ impl Backend for Cpu {
                 ));
             }
         }
-        if tracks(&[q, k, v]) || bias.is_some_and(|bias| bias.by_head.track_op()) {
-            composed::attention(q, k, v, plan, bias)
+        if tracks(&[q, k, v]) || bias.is_some_and(|bias| bias.by_head.tracks()) {
+            tracked(composed::attention(
+                &q.to_candle()?,
+                &k.to_candle()?,
+                &v.to_candle()?,
+                plan,
+                bias,
+            ))
         } else {
-            attention::attention(q, k, v, plan, bias)
+            let scratch = &self.scratch.borrow().attention;
+            attention::attention(q, k, v, plan, bias, &self.kernels, &self.pool, scratch)
         }
     }
 
     fn cache(&self, sequences: usize, capacity: usize, width: usize) -> Result<CpuCache, TensorError> {
-        Ok(CpuCache::new(sequences, capacity, width))
+        Ok(CpuCache::new(sequences, capacity, width, &self.pool))
     }
 
     fn attention_step(
         &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
+        q: &CpuTensor,
+        k: &CpuTensor,
+        v: &CpuTensor,
         cache: &mut CpuCache,
         heads: usize,
         bias: &CpuBias,
-    ) -> Result<Tensor, TensorError> {
-        attention::step(q, k, v, cache, heads, bias)
+    ) -> Result<CpuTensor, TensorError> {
+        let scratch = self.scratch.borrow();
+        attention::step(q, k, v, cache, heads, bias, &mut scratch.attention.lend().one)
     }
 
     fn cache_keep(&self, cache: &mut CpuCache, sequences: &[usize]) -> Result<(), TensorError> {
         cache.keep(sequences)
     }
 
-    fn gated_gelu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor, TensorError> {
+    fn gated_gelu(&self, gate: &CpuTensor, up: &CpuTensor) -> Result<CpuTensor, TensorError> {
         same_shape("gated_gelu", gate, up)?;
         if tracks(&[gate, up]) {
-            Ok(gate.gelu()?.mul(up)?)
+            CpuTensor::from_candle(&gate.to_candle()?.gelu()?.mul(&up.to_candle()?)?)
         } else {
-            fused::gated_gelu(gate, up)
+            fused::gated_gelu(gate, up, &self.pool)
         }
     }
 
-    fn relu(&self, x: &Tensor) -> Result<Tensor, TensorError> {
-        Ok(x.relu()?)
+    fn relu(&self, x: &CpuTensor) -> Result<CpuTensor, TensorError> {
+        if tracks(&[x]) {
+            return CpuTensor::from_candle(&x.to_candle()?.relu()?);
+        }
+        fused::each(x, x, &self.pool, |x, _| if x < 0.0 { 0.0 } else { x })
     }
 
-    fn add(&self, x: &Tensor, y: &Tensor) -> Result<Tensor, TensorError> {
+    fn add(&self, x: &CpuTensor, y: &CpuTensor) -> Result<CpuTensor, TensorError> {
         same_shape("add", x, y)?;
-        Ok(x.add(y)?)
+        if tracks(&[x, y]) {
+            return CpuTensor::from_candle(&x.to_candle()?.add(&y.to_candle()?)?);
+        }
+        fused::each(x, y, &self.pool, |x, y| x + y)
     }
 
-    fn gather_rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor, TensorError> {
-        let (count, _) = dims(x, "gather_rows", "x")?;
+    fn gather_rows(&self, x: &CpuTensor, rows: &[usize]) -> Result<CpuTensor, TensorError> {
+        let (count, _) = x.dims();
         let rows: Vec<u32> = rows.iter().map(|&row| u32::try_from(row).unwrap_or(u32::MAX)).collect();
         check_ids("gather_rows", &rows, count)?;
-        let rows = Tensor::from_slice(&rows, rows.len(), &Device::Cpu)?;
-        Ok(x.index_select(&rows, 0)?)
+        fused::gather_rows(x, &rows, &self.pool)
     }
 
-    fn logits(&self, x: &Tensor, head: &CpuWeight, scale: f64) -> Result<Tensor, TensorError> {
+    fn logits(&self, x: &CpuTensor, head: &CpuWeight, scale: f64) -> Result<CpuTensor, TensorError> {
         check_head("logits", x, head)?;
         if tracks(&[x]) || head.tracks() {
-            return Ok(x.affine(scale, 0.0)?.matmul(&head.tensor("logits")?.t()?)?);
+            let x = x.to_candle()?.affine(scale, 0.0)?;
+            return CpuTensor::from_candle(&x.matmul(&head.tensor("logits")?.t()?)?);
         }
-        fused::logits(x, head, scale, &mut self.scratch.borrow_mut())
+        fused::logits(x, head, scale, &self.pool, &mut self.scratch.borrow_mut())
     }
 
     async fn nll(
         &self,
-        x: &Tensor,
+        x: &CpuTensor,
         head: &CpuWeight,
         scale: f64,
         targets: &[u32],
         segments: &Segments,
         candidates: usize,
-    ) -> Result<Tensor, TensorError> {
+    ) -> Result<CpuTensor, TensorError> {
         let (rows, vocab) = check_head("nll", x, head)?;
         check_ids("nll", targets, vocab)?;
         if targets.len() != segments.total() {
@@ -421,28 +464,29 @@ impl Backend for Cpu {
             ));
         }
         if tracks(&[x]) || head.tracks() {
-            composed::nll(x, head.tensor("nll")?, scale, targets, segments, candidates)
+            let (x, head) = (x.to_candle()?, head.tensor("nll")?);
+            tracked(composed::nll(&x, head, scale, targets, segments, candidates))
         } else {
             let scratch = &mut self.scratch.borrow_mut();
-            fused::nll(x, head, scale, targets, segments, candidates, scratch)
+            fused::nll(x, head, scale, targets, segments, candidates, &self.pool, scratch)
         }
     }
 
-    fn argmax(&self, x: &Tensor, head: &CpuWeight) -> Result<Arc<[u32]>, TensorError> {
+    fn argmax(&self, x: &CpuTensor, head: &CpuWeight) -> Result<Arc<[u32]>, TensorError> {
         check_head("argmax", x, head)?;
-        fused::argmax(x, head, &mut self.scratch.borrow_mut())
+        fused::argmax(x, head, &self.pool, &mut self.scratch.borrow_mut())
     }
 
     fn bank(&self, target: &BankTarget, rule: Rule) -> Result<CpuBank, TensorError> {
-        CpuBank::new(target, rule)
+        CpuBank::new(target, rule, &self.kernels)
     }
 
     fn compose(&self, bank: &CpuBank, weights: &[Vec<f32>]) -> Result<CpuLora, TensorError> {
-        bank.compose(weights)
+        bank.compose(weights, &self.pool, &mut self.scratch.borrow_mut())
     }
 
-    async fn read(&self, tensor: &Tensor) -> Result<Vec<f32>, TensorError> {
-        Ok(tensor.flatten_all()?.to_vec1()?)
+    async fn read(&self, tensor: &CpuTensor) -> Result<Vec<f32>, TensorError> {
+        Ok(tensor.values()?.to_vec())
     }
 
     async fn read_ids(&self, ids: &Arc<[u32]>) -> Result<Vec<u32>, TensorError> {
@@ -457,7 +501,7 @@ impl Backend for Cpu {
     }
 }
 
-fn same_shape(op: &'static str, x: &Tensor, y: &Tensor) -> Result<(), TensorError> {
+fn same_shape(op: &'static str, x: &CpuTensor, y: &CpuTensor) -> Result<(), TensorError> {
     if x.dims() == y.dims() {
         return Ok(());
     }
@@ -470,8 +514,8 @@ fn same_shape(op: &'static str, x: &Tensor, y: &Tensor) -> Result<(), TensorErro
 }
 
 /// Rows of `x` and size of the vocabulary.
-fn check_head(op: &'static str, x: &Tensor, head: &CpuWeight) -> Result<(usize, usize), TensorError> {
-    let (rows, columns) = dims(x, op, "x")?;
+fn check_head(op: &'static str, x: &CpuTensor, head: &CpuWeight) -> Result<(usize, usize), TensorError> {
+    let (rows, columns) = x.dims();
     let (vocab, expected) = head.matrix(op, "head")?;
     if columns != expected {
         return Err(TensorError::shape(

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use lorahub_kernels::{
-    Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight as _, multiply, output_row,
+    LowRank, Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight as _, multiply, output_row,
 };
 use lorahub_weights::quant::{Format, Narrow};
 
@@ -24,11 +24,21 @@ pub trait Products: Debug {
     /// # Errors
     /// [`TensorError::Device`] if there is no memory for it.
     fn take(&self, packed: Packed) -> Result<Box<dyn Matrix>, TensorError>;
+
+    /// Adds LoRAs to a product that was computed earlier.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, inputs]`
+    /// - `out`: `[rows, outputs]`
+    ///
+    /// # Errors
+    /// As [`Matrix::product`].
+    fn add_low_rank(&self, rows: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) -> Result<(), TensorError>;
 }
 
 /// A matrix `W: [outputs, inputs]` that a [`Products`] has taken.
 pub trait Matrix: Debug {
-    /// `out = x W^T`, with the bits that [`multiply`] of the same build gives a row.
+    /// `out = x W^T`, with the bits that [`multiply`] of the same build gives a row, and the LoRAs' part of it.
     ///
     /// # Shapes
     /// - `x`: `[rows, inputs]`
@@ -36,7 +46,7 @@ pub trait Matrix: Debug {
     ///
     /// # Errors
     /// [`TensorError::Device`] if it can no longer compute.
-    fn product(&self, rows: usize, x: &[f32], out: &mut [f32]) -> Result<(), TensorError>;
+    fn product(&self, rows: usize, x: &[f32], low: Option<LowRank<'_>>, out: &mut [f32]) -> Result<(), TensorError>;
 
     /// The weights of one output, `[inputs]`, as f32.
     ///

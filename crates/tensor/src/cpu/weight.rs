@@ -5,13 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use lorahub_kernels::{PackedF32, Rows};
+use lorahub_kernels::{LowRank, PackedF32, Rows, RowsMut, add_low_rank_in};
 use lorahub_weights::Held as Values;
 use lorahub_weights::quant::Narrow;
 
-use super::fused::{View, tensor};
-use super::gemm::{Strided, for_each, multiply};
+use super::attention;
+use super::buffer::{CpuTensor, Pool};
+use super::gemm::{Lent, Strided, for_each, multiply};
 use super::products::{Matrix, Packed, Products};
+use super::view::View;
 use crate::TensorError;
 
 /// Values of a narrow matrix that are widened at a time: half a mebibyte of f32, which a cache can keep.
@@ -54,6 +56,25 @@ pub(super) struct Scratch {
     /// Where narrow matrices are widened, block by block.
     widened: Vec<f32>,
     panels: lorahub_kernels::Scratch,
+    /// What LoRAs have between their two matrices.
+    hidden: Vec<f32>,
+    /// The same, and attention's, for each thread.
+    pub(super) hiddens: Lent<Vec<f32>>,
+    pub(super) attention: Lent<attention::Scratch>,
+}
+
+impl Scratch {
+    /// Adds packed LoRAs to `out: [rows, outputs]` in this program's own code.
+    pub(super) fn add_low_rank(&mut self, rows: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) {
+        let least = rows * low.rank;
+        self.hidden.resize(self.hidden.len().max(least), 0.0);
+        let x = Rows::new(x, rows, low.inputs);
+        let mut out = RowsMut {
+            data: out,
+            stride: low.outputs,
+        };
+        add_low_rank_in(x, low, 0, 0..low.outputs, &mut out, &mut self.hidden);
+    }
 }
 
 impl CpuWeight {
@@ -142,32 +163,70 @@ impl CpuWeight {
     }
 
     /// These rows, which must exist, as `[ids, columns]`.
-    pub(super) fn select(&self, ids: &[u32]) -> Result<Tensor, TensorError> {
-        match &self.0 {
-            Held::F32(table) => Ok(table.index_select(&Tensor::from_slice(ids, ids.len(), &Device::Cpu)?, 0)?),
-            Held::Packed(packed) => {
-                let mut scratch = lorahub_kernels::Scratch::default();
-                widened(ids, packed.dims().1, |id, row| {
-                    packed.row(id, row, &mut scratch);
-                    Ok(())
-                })
-            }
-            Held::Taken(taken) => widened(ids, taken.dims.1, |id, row| taken.matrix.row(id, row)),
-            Held::Narrow(narrow) => widened(ids, narrow.columns(), |id, row| {
-                narrow.widen_row(id, row);
-                Ok(())
-            }),
+    pub(super) fn select(&self, ids: &[u32], pool: &Pool, scratch: &mut Scratch) -> Result<CpuTensor, TensorError> {
+        if let Held::F32(table) = &self.0
+            && table.track_op()
+        {
+            let ids = Tensor::from_slice(ids, ids.len(), &Device::Cpu)?;
+            return CpuTensor::from_candle(&table.index_select(&ids, 0)?);
         }
+        let (_, columns) = self.matrix("embed", "table")?;
+        let mut rows = pool.take(ids.len() * columns);
+        let width = columns.max(1);
+        let places = rows
+            .chunks_exact_mut(width)
+            .zip(ids)
+            .map(|(row, &id)| (row, id as usize));
+        match &self.0 {
+            Held::F32(table) => {
+                let table = View::new(table)?;
+                for (row, id) in places {
+                    row.copy_from_slice(&table[id * columns..][..columns]);
+                }
+            }
+            Held::Packed(packed) => {
+                for (row, id) in places {
+                    packed.row(id, row, &mut scratch.panels);
+                }
+            }
+            Held::Taken(taken) => {
+                for (row, id) in places {
+                    taken.matrix.row(id, row)?;
+                }
+            }
+            Held::Narrow(narrow) => {
+                for (row, id) in places {
+                    narrow.widen_row(id, row);
+                }
+            }
+        }
+        Ok(CpuTensor::new(rows, ids.len(), columns))
     }
 
-    /// `out = x W^T` for `rows` rows of `x`. A narrow matrix is widened a block of its rows at a time.
+    /// `out = x W^T` for `rows` rows of `x`, and packed LoRAs' part of it.
     pub(super) fn product(
         &self,
         rows: usize,
         x: &[f32],
         out: &mut [f32],
+        low: Option<LowRank<'_>>,
         scratch: &mut Scratch,
     ) -> Result<(), TensorError> {
+        if let Held::Taken(taken) = &self.0 {
+            // A caller that reuses its memory may have more of it.
+            let (outputs, inputs) = taken.dims;
+            let (x, out) = (&x[..rows * inputs], &mut out[..rows * outputs]);
+            return taken.matrix.product(rows, x, low, out);
+        }
+        self.product_here(rows, x, out, scratch)?;
+        if let Some(low) = low {
+            scratch.add_low_rank(rows, x, low, out);
+        }
+        Ok(())
+    }
+
+    /// In this program's own code. A narrow matrix is widened a block of its rows at a time.
+    fn product_here(&self, rows: usize, x: &[f32], out: &mut [f32], scratch: &mut Scratch) -> Result<(), TensorError> {
         let (d_out, d_in) = self.matrix("linear", "weight")?;
         let lhs = Strided::row_major(x, d_in);
         let narrow = match &self.0 {
@@ -182,8 +241,8 @@ impl CpuWeight {
                 return Ok(());
             }
             Held::Taken(taken) => {
-                // A caller that reuses its memory may have more of it.
-                return taken.matrix.product(rows, &x[..rows * d_in], &mut out[..rows * d_out]);
+                let (x, out) = (&x[..rows * d_in], &mut out[..rows * d_out]);
+                return taken.matrix.product(rows, x, None, out);
             }
             Held::Narrow(narrow) => narrow,
         };
@@ -195,8 +254,8 @@ impl CpuWeight {
             let widened = &mut scratch[..count * d_in];
             for_each(
                 widened.chunks_mut(d_in.max(1)).collect(),
-                || (),
-                |row, out: &mut [f32], ()| narrow.widen_row(first + row, out),
+                &Lent::default(),
+                |row, out: &mut [f32], (): &mut ()| narrow.widen_row(first + row, out),
             );
             let rhs = Strided::transposed(widened, d_in);
             multiply(rows, count, d_in, lhs, rhs, &mut out[first..], d_out, false, true);
@@ -214,19 +273,6 @@ impl CpuWeight {
     }
 }
 
-/// Rows by number, each written by `widen`.
-fn widened(
-    ids: &[u32],
-    columns: usize,
-    mut widen: impl FnMut(usize, &mut [f32]) -> Result<(), TensorError>,
-) -> Result<Tensor, TensorError> {
-    let mut rows = vec![0f32; ids.len() * columns];
-    for (row, &id) in rows.chunks_exact_mut(columns.max(1)).zip(ids) {
-        widen(id as usize, row)?;
-    }
-    tensor(rows, ids.len(), columns)
-}
-
 /// The backend's bare product `x W^T`: `x` is `[rows, d_in]`, `out` `[rows, d_out]`, both row-major. It is what
 /// [`linear`](crate::Backend::linear) spends its time in, made public for the benchmark's floor.
 ///
@@ -239,5 +285,5 @@ pub fn matmul(rows: usize, x: &[f32], weight: &CpuWeight, out: &mut [f32]) -> Re
             return Err(TensorError::shape("matmul", operand, expected, found));
         }
     }
-    weight.product(rows, x, out, &mut Scratch::default())
+    weight.product(rows, x, out, None, &mut Scratch::default())
 }
