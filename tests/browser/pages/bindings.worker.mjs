@@ -139,13 +139,17 @@ async function golden({ model, options, skew = 0 }) {
 
   for (const one of cases.greedy) {
     const { rule, modules, weights } = compositionOf(one);
-    const seen = [];
-    const found = await timed('greedy', (await composer(modules)).generate(one.input, Float64Array.from(weights), rule, TOKENS, undefined, (text) => seen.push(text)));
-    expect(`greedy ${one.id}`, found.ids.join() === one.ids.join() && found.text === one.text, found, { ids: one.ids, text: one.text });
-    expect(`stream ${one.id}`, seen.at(-1) === found.text && seen.length === found.ids.length, seen.length, found.ids.length);
-    compared.greedy += 1;
-    // All inputs of the composition in one batch.
     const same = cases.greedy.filter((other) => other.composition === one.composition);
+    // A software adapter takes a millisecond for every kernel of every token: there one input of each composition is
+    // asked by itself, and the others in the batch below alone. Natively the same shaders are asked for each.
+    if (options.device !== 'webgpu' || same[0] === one) {
+      const seen = [];
+      const found = await timed('greedy', (await composer(modules)).generate(one.input, Float64Array.from(weights), rule, TOKENS, undefined, (text) => seen.push(text)));
+      expect(`greedy ${one.id}`, found.ids.join() === one.ids.join() && found.text === one.text, found, { ids: one.ids, text: one.text });
+      expect(`stream ${one.id}`, seen.at(-1) === found.text && seen.length === found.ids.length, seen.length, found.ids.length);
+      compared.greedy += 1;
+    }
+    // All inputs of the composition in one batch.
     if (same[0] !== one) continue;
     const rows = same.map(({ input, text }) => ({ input, output: text }));
     const held = await timed('batched', (await composer(modules)).evaluate(rows, { it: weights }, rule, undefined, undefined, TOKENS));
