@@ -12,8 +12,8 @@
 //! operations that take a LoRA widen it to `C * T`.
 //!
 //! [`Cpu`] has two forms of each operation: a composed one of candle's differentiable primitives, taken when an input
-//! tracks gradients (training the demo family), and a fused one without gradients for everything else. One test runs
-//! both on the same inputs.
+//! tracks gradients (training the demo family), and a fused one without gradients, on slices of memory that it keeps,
+//! for everything else. One test runs both on the same inputs.
 //!
 //! This crate does no I/O, reads no clock and makes no random numbers.
 

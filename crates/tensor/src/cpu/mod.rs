@@ -1,4 +1,4 @@
-//! The CPU backend, on candle's tensors.
+//! The CPU backend: on candle's tensors where gradients are tracked, on slices of its own memory elsewhere.
 //!
 //! `composed` holds the differentiable forms, `fused` and `attention` those without gradients, `lora` the bank and
 //! both composition rules, `gemm` candle's matrix product, `weight` the base's matrices, `products`
