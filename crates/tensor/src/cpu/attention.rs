@@ -176,7 +176,7 @@ fn attend<'a>(
 /// Steps of a cache that lie together.
 const PAGE: usize = 32;
 
-/// Keys and values of a decode, a step appended at a time, in pages of [`PAGE`] steps: `[steps, sequences, width]`.
+/// Keys and values of a decode, a step appended at a time, in pages of some steps: `[steps, sequences, width]`.
 #[derive(Debug)]
 pub struct CpuCache {
     keys: Vec<Buffer>,
