@@ -19,14 +19,23 @@ const MOST_PAGES: u32 = 1 << 16;
 
 /// A job with this matrix's form and shape, for all of its columns, and no addresses.
 pub(crate) fn job(packed: &Packed) -> Job {
-    let (outputs, inputs) = packed.dims();
+    let form = match packed {
+        Packed::F32(_) => Form::F32,
+        Packed::F16(halves) if halves.view().is_finite() => Form::FiniteF16,
+        Packed::F16(_) => Form::F16,
+        Packed::Q8(_) => Form::Q8,
+    };
+    without_addresses(form, packed.dims())
+}
+
+/// A job that adds LoRAs to what its results hold, and no addresses.
+pub(crate) fn added(low: &LowRank<'_>) -> Job {
+    without_addresses(Form::F32, (low.outputs, low.inputs))
+}
+
+fn without_addresses(form: Form, (outputs, inputs): (usize, usize)) -> Job {
     Job {
-        form: match packed {
-            Packed::F32(_) => Form::F32,
-            Packed::F16(halves) if halves.view().is_finite() => Form::FiniteF16,
-            Packed::F16(_) => Form::F16,
-            Packed::Q8(_) => Form::Q8,
-        },
+        form,
         n: outputs as u32,
         k: inputs as u32,
         weights: 0,
@@ -36,24 +45,6 @@ pub(crate) fn job(packed: &Packed) -> Job {
         out: 0,
         first: 0,
         columns: outputs as u32,
-        scratch: 0,
-        low_rank: LowRankJob::default(),
-    }
-}
-
-/// A job that adds LoRAs to what its results hold, and no addresses.
-pub(crate) fn added(low: &LowRank<'_>) -> Job {
-    Job {
-        form: Form::F32,
-        n: low.outputs as u32,
-        k: low.inputs as u32,
-        weights: 0,
-        scales: 0,
-        x: 0,
-        m: 0,
-        out: 0,
-        first: 0,
-        columns: low.outputs as u32,
         scratch: 0,
         low_rank: LowRankJob::default(),
     }

@@ -12,7 +12,7 @@ use crate::{AttentionPlan, TensorError};
 /// Memory that a thread reuses from piece to piece.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// One head's scores, where candle's product makes them.
+    /// One head's scores, where candle's product makes them or there is but one query.
     scores: Vec<f32>,
     own: AttentionScratch,
 }

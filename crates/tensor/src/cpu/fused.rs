@@ -9,7 +9,7 @@ use super::gemm::{Strided, for_each, multiply};
 use super::lora::{CpuLora, Form};
 use super::rows;
 use super::view::View;
-use super::weight::{CpuWeight, Scratch};
+use super::weight::{CpuWeight, Kernels, Scratch};
 use crate::{Segments, TensorError};
 
 pub(super) fn rms_norm(x: &CpuTensor, weight: &Tensor, eps: f64, pool: &Pool) -> Result<CpuTensor, TensorError> {
@@ -45,21 +45,32 @@ pub(super) fn linear(
     Ok(CpuTensor::new(out, rows, d_out))
 }
 
-/// `base + LoRA(x)` for every candidate, not packed.
+/// `base + LoRA(x)` for every candidate.
 pub(super) fn add_lora(
     base: &CpuTensor,
     x: &CpuTensor,
     lora: &CpuLora,
+    kernels: &Kernels,
     pool: &Pool,
     scratch: &mut Scratch,
 ) -> Result<CpuTensor, TensorError> {
-    let (rows, d_out) = base.dims();
-    let (_, d_in) = x.dims();
+    let ((rows, d_out), (_, d_in)) = (base.dims(), x.dims());
     let candidates = lora.candidates();
+    let all = candidates * rows;
     let mut out = repeated(&base.values()?, candidates, pool);
-    // A stride of zero: every candidate reads the same rows of `x`.
-    accumulate_lora(&mut out, candidates * rows, d_out, &x.values()?, d_in, lora, 0, scratch)?;
-    Ok(CpuTensor::new(out, candidates * rows, d_out))
+    let x = x.values()?;
+    match lora.low_rank(rows) {
+        // A stride of zero: every candidate reads the same rows of `x`.
+        None => accumulate_lora(&mut out, all, d_out, &x, d_in, lora, 0, scratch)?,
+        Some(low) => {
+            let x = repeated(&x, candidates, pool);
+            match kernels {
+                Kernels::Elsewhere(products) => products.add_low_rank(all, &x, low, &mut out)?,
+                Kernels::Own | Kernels::Candle => scratch.add_low_rank(all, &x, low, &mut out),
+            }
+        }
+    }
+    Ok(CpuTensor::new(out, all, d_out))
 }
 
 /// The values once for each candidate.

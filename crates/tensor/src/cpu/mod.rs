@@ -306,20 +306,7 @@ impl Backend for Cpu {
             let repeated = |tensor: &CpuTensor| Ok::<_, TensorError>(tensor.to_candle()?.repeat((candidates, 1))?);
             return tracked(composed::add_lora(&repeated(base)?, &repeated(x)?, lora));
         }
-        let scratch = &mut self.scratch.borrow_mut();
-        match lora.low_rank(rows) {
-            None => fused::add_lora(base, x, lora, &self.pool, scratch),
-            Some(low) => {
-                let mut out = fused::repeated(&base.values()?, candidates, &self.pool);
-                let x = fused::repeated(&x.values()?, candidates, &self.pool);
-                let all = candidates * rows;
-                match &self.kernels {
-                    Kernels::Elsewhere(products) => products.add_low_rank(all, &x, low, &mut out)?,
-                    Kernels::Own | Kernels::Candle => scratch.add_low_rank(all, &x, low, &mut out),
-                }
-                Ok(CpuTensor::new(out, all, d_out))
-            }
-        }
+        fused::add_lora(base, x, lora, &self.kernels, &self.pool, &mut self.scratch.borrow_mut())
     }
 
     fn repeat(&self, x: &CpuTensor, candidates: usize) -> Result<CpuTensor, TensorError> {
