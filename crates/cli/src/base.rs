@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lorahub_adapters::Bank;
 use lorahub_composer::{Clock as _, Shot};
-use lorahub_devices::{DeviceChoice, Hook, Request, WeightStorage, open};
+use lorahub_devices::{Arithmetic, DeviceChoice, Hook, Request, WeightStorage, open};
 use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, T5Error};
 use lorahub_weights::Tensors;
 
@@ -98,6 +98,7 @@ impl Base {
             choice,
             tuning: None,
             weights: dtype,
+            arithmetic: Arithmetic::F32,
             products: None,
             seconds: Rc::new(move || clock.seconds()),
             hook,

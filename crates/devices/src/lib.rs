@@ -10,6 +10,6 @@ mod open;
 
 pub use choice::{DeviceChoice, DeviceKind, DeviceReport, Reason, is_device_failure};
 pub use device::Device;
-pub use lorahub_tensor::WeightStorage;
+pub use lorahub_tensor::{Arithmetic, WeightStorage};
 pub use lorahub_webgpu::MemoryUse;
 pub use open::{Hook, Opened, Request, open};

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use lorahub_t5::{Config, T5Error};
-use lorahub_tensor::{Backend as _, Cpu, Products, TensorError, WeightStorage};
+use lorahub_tensor::{Arithmetic, Backend as _, Cpu, Products, TensorError, WeightStorage};
 use lorahub_webgpu::{Gpu, GpuError, Options, Tuning};
 
 use crate::{Device, DeviceChoice, DeviceReport, Reason};
@@ -22,6 +22,8 @@ pub struct Request<'a> {
     pub tuning: Option<&'a str>,
     /// How the base's matrices are held; `None` leaves it to the device: f32 on the CPU, lossless on a GPU.
     pub weights: Option<WeightStorage>,
+    /// How the CPU multiplies with matrices that it holds as q8_0, where it is this project's kernels that do.
+    pub arithmetic: Arithmetic,
     /// Who multiplies with the base's matrices on the CPU, if not its own code.
     pub products: Option<Rc<dyn Products>>,
     /// A clock.
@@ -61,6 +63,7 @@ pub async fn open(request: Request<'_>, config: &Config) -> Result<Opened, T5Err
         Some(products) => cpu.with_products(products),
         None => cpu,
     };
+    let cpu = cpu.with_arithmetic(request.arithmetic);
     let cpu = Device::Cpu(Rc::new(match request.weights {
         Some(weights) => cpu.with_weights(weights),
         None => cpu,

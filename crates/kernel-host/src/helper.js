@@ -1,9 +1,9 @@
-// A worker that does its part of one product after another. Its first message has all it needs; then it only looks at
+// A worker that does parts of one product after another. Its first message has all it needs; then it only looks at
 // the shared memory: `words[0]` is the number of the job to do, `words[1]` that of the last one done.
 onmessage = ({ data: { module, memory, base, stack, words: at, job, looks } }) => {
   const number = (value, mutable) => new WebAssembly.Global({ value: 'i32', mutable }, value);
   const env = { memory, __memory_base: number(base), __table_base: number(0), __stack_pointer: number(stack, true) };
-  const { look, run, __wasm_apply_data_relocs } = new WebAssembly.Instance(module, { env }).exports;
+  const { look, share, __wasm_apply_data_relocs } = new WebAssembly.Instance(module, { env }).exports;
   __wasm_apply_data_relocs?.();
   const words = new Int32Array(memory.buffer, at, 2);
   postMessage('ready');
@@ -11,7 +11,7 @@ onmessage = ({ data: { module, memory, base, stack, words: at, job, looks } }) =
     if (look(at, done, looks) === done) Atomics.wait(words, 0, done);
     const wanted = Atomics.load(words, 0);
     if (wanted === done) continue;
-    run(job);
+    share(job);
     done = wanted;
     Atomics.store(words, 1, done);
     Atomics.notify(words, 1);

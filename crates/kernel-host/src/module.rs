@@ -63,6 +63,10 @@ extern "C" {
     #[wasm_bindgen(method)]
     pub(crate) fn run(this: &Exports, job: u32);
 
+    /// Computes parts of the shared job at this address until all are taken.
+    #[wasm_bindgen(method)]
+    pub(crate) fn share(this: &Exports, job: u32);
+
     /// Writes the weights of one output of the job's matrix.
     #[wasm_bindgen(method)]
     pub(crate) fn output_row(this: &Exports, job: u32, output: u32);

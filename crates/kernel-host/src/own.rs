@@ -4,7 +4,7 @@ use std::cell::{RefCell, UnsafeCell};
 use std::mem::offset_of;
 use std::rc::Rc;
 
-use lorahub_kernels::{Job, LowRank, PANEL, SCRATCH_ROWS, Scratch};
+use lorahub_kernels::{Job, LowRank, Scratch};
 use lorahub_tensor::{Matrix, Packed, Products, TensorError};
 
 use crate::HostError;
@@ -15,9 +15,9 @@ use crate::space::{added, job, low_rank_job, parts};
 #[repr(C, align(64))]
 struct Place {
     itself: [u8; PLACE],
-    scratch: [[f32; PANEL]; SCRATCH_ROWS],
+    scratch: [u8; Job::SCRATCH],
 }
-const _: () = assert!(align_of::<Place>() == ALIGN);
+const _: () = assert!(align_of::<Place>() == ALIGN && offset_of!(Place, scratch).is_multiple_of(ALIGN));
 
 struct Instance {
     exports: Exports,
@@ -62,7 +62,7 @@ impl Own {
     pub(crate) fn open() -> Result<Self, HostError> {
         let place = Box::new(UnsafeCell::new(Place {
             itself: [0; PLACE],
-            scratch: [[0.0; PANEL]; SCRATCH_ROWS],
+            scratch: [0; Job::SCRATCH],
         }));
         let at = place.get() as u32;
         let exports = instantiate(&compile(RELAXED)?, &wasm_bindgen::memory(), at)?;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use js_sys::{Array, Atomics, Function, Int32Array, Object, Reflect, WebAssembly};
-use lorahub_kernels::{Job, LowRank, PANEL, SCRATCH_ROWS};
+use lorahub_kernels::{Job, LowRank, LowRankJob, SharedJob};
 use lorahub_tensor::{Matrix, Packed, Products, TensorError};
 use wasm_bindgen::prelude::*;
 use web_sys::{Blob, BlobPropertyBag, Url, Worker};
@@ -33,8 +33,8 @@ struct Seat {
 impl Seat {
     const WORDS: u32 = 0;
     const JOB: u32 = ALIGN as u32;
-    const SCRATCH: u32 = Self::JOB + size_of::<Job>().next_multiple_of(ALIGN) as u32;
-    const PLACE: u32 = Self::SCRATCH + (4 * PANEL * SCRATCH_ROWS) as u32;
+    const SCRATCH: u32 = Self::JOB + size_of::<SharedJob>().next_multiple_of(ALIGN) as u32;
+    const PLACE: u32 = Self::SCRATCH + Job::SCRATCH.next_multiple_of(ALIGN) as u32;
 
     fn new(space: &Space) -> Result<Self, HostError> {
         let at = space.take(Self::PLACE as usize + PLACE)?;
@@ -45,13 +45,20 @@ impl Seat {
         self.at.address() + part
     }
 
-    /// Sets the next job, with this seat's scratch memory.
-    fn give(&self, space: &Space, job: Job) {
+    /// Sets the next job, with this seat's scratch memory. `worker` says which of the pieces between the matrices of
+    /// LoRAs is this seat's.
+    fn give(&self, space: &Space, shared: SharedJob, worker: u32) {
+        let job = shared.job;
+        let own = 4 * worker * job.m * job.low_rank.rank;
         let job = Job {
             scratch: self.address(Self::SCRATCH),
+            low_rank: LowRankJob {
+                hidden: job.low_rank.hidden + own,
+                ..job.low_rank
+            },
             ..job
         };
-        space.write(self.address(Self::JOB), &job.to_bytes());
+        space.write(self.address(Self::JOB), &SharedJob { job, ..shared }.to_bytes());
     }
 }
 
@@ -271,15 +278,22 @@ impl Threads {
     fn run(&self, job: Job) -> Result<(), HostError> {
         let work = job.m as usize * job.columns as usize * job.k as usize;
         let helpers = if work < ALONE { &[] } else { &self.helpers[..] };
-        let parts = helpers.len() as u32 + 1;
+        // This thread's own first word counts the parts that are taken: nobody else watches it.
+        let taken = self.seat.address(Seat::WORDS);
+        self.space.write(taken, &0u32.to_le_bytes());
+        let shared = SharedJob {
+            job,
+            parts: job.parts(helpers.len() as u32 + 1),
+            taken,
+        };
         let number = self.number.get().wrapping_add(1);
         self.number.set(number);
-        for (helper, part) in helpers.iter().zip(1..) {
-            helper.seat.give(&self.space, job.part(part, parts));
+        for (helper, worker) in helpers.iter().zip(1..) {
+            helper.seat.give(&self.space, shared, worker);
             helper.begin(number)?;
         }
-        self.seat.give(&self.space, job.part(0, parts));
-        self.exports.run(self.seat.address(Seat::JOB));
+        self.seat.give(&self.space, shared, 0);
+        self.exports.share(self.seat.address(Seat::JOB));
         for helper in helpers {
             self.wait(helper, number)?;
         }
@@ -372,7 +386,12 @@ impl Matrix for Held {
     fn row(&self, output: usize, out: &mut [f32]) -> Result<(), TensorError> {
         let threads = &*self.threads;
         let at = threads.operands(4 * out.len())?;
-        threads.seat.give(&threads.space, Job { out: at, ..self.job });
+        let shared = SharedJob {
+            job: Job { out: at, ..self.job },
+            parts: 1,
+            taken: 0,
+        };
+        threads.seat.give(&threads.space, shared, 0);
         threads
             .exports
             .output_row(threads.seat.address(Seat::JOB), output as u32);

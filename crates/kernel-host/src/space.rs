@@ -24,6 +24,7 @@ pub(crate) fn job(packed: &Packed) -> Job {
         Packed::F16(halves) if halves.view().is_finite() => Form::FiniteF16,
         Packed::F16(_) => Form::F16,
         Packed::Q8(_) => Form::Q8,
+        Packed::Q8Integer(_) => Form::Q8Integer,
     };
     without_addresses(form, packed.dims())
 }
@@ -80,7 +81,7 @@ pub(crate) fn parts(packed: &Packed) -> (&[u8], &[u8]) {
     match packed {
         Packed::F32(weight) => (bytemuck::cast_slice(weight.view().rows()), &[]),
         Packed::F16(weight) => (bytemuck::cast_slice(weight.view().rows()), &[]),
-        Packed::Q8(weight) => {
+        Packed::Q8(weight) | Packed::Q8Integer(weight) => {
             let view = weight.view();
             (bytemuck::cast_slice(view.rows()), bytemuck::cast_slice(view.scales()))
         }

@@ -9,7 +9,7 @@
 mod exports {
     use core::sync::atomic::{AtomicU32, Ordering};
 
-    use lorahub_kernels::Job;
+    use lorahub_kernels::{Job, SharedJob};
 
     /// Computes one product.
     ///
@@ -17,6 +17,16 @@ mod exports {
     /// `job` is a valid [`Job`] in this memory.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn run(job: *const Job) {
+        // SAFETY: the caller's word.
+        unsafe { (*job).run() }
+    }
+
+    /// Computes parts of one product until all are taken.
+    ///
+    /// # Safety
+    /// `job` is a valid [`SharedJob`] in this memory.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn share(job: *const SharedJob) {
         // SAFETY: the caller's word.
         unsafe { (*job).run() }
     }

@@ -10,7 +10,7 @@ const SHAPES = [
   [320, 512, 512], [1280, 512, 512], [5120, 512, 512], [1280, 512, 1024], [1280, 512, 2816], [1280, 2816, 512],
   [1280, 768, 768], [1024, 1024, 1024], [320, 512, 16], [320, 16, 512],
 ];
-const FORMS = ["candle", "f32", "f16", "q8_0"];
+const FORMS = ["candle", "f32", "f16", "q8_0", "integer"];
 const ROW_OPERATIONS = [["rms_norm", 512], ["softmax", 64], ["softmax", 256], ["gated_gelu", 1024], ["log_sum_exp", 32128]];
 const SAMPLE_FLOP = 2e8;
 

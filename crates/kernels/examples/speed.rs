@@ -7,7 +7,7 @@ mod exports {
     use gemm::Parallelism;
     use lorahub_kernels::{
         AttentionScratch, LogSumExp, Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight,
-        attention_head, gated_gelu, multiply, rms_norm, softmax,
+        attention_head, gated_gelu, multiply, multiply_integer, rms_norm, softmax,
     };
 
     /// One product in every form.
@@ -106,7 +106,8 @@ mod exports {
         }
     }
 
-    /// Multiplies `times` times: form 0 is candle's, then f32, f16 and q8_0.
+    /// Multiplies `times` times: form 0 is candle's, then f32, f16, q8_0 and q8_0 in
+    /// integers.
     #[unsafe(no_mangle)]
     extern "C" fn product(products: *mut core::ffi::c_void, form: u32, times: usize) {
         // SAFETY: the pointer came from `products`, and the host runs one call at a time.
@@ -126,7 +127,19 @@ mod exports {
                 0 => products.peer(),
                 1 => Products::packed(x, *m, f32s.view(), out, scratch),
                 2 => Products::packed(x, *m, halves.view(), out, scratch),
-                _ => Products::packed(x, *m, bytes.view(), out, scratch),
+                3 => Products::packed(x, *m, bytes.view(), out, scratch),
+                _ => {
+                    let (n, k) = (bytes.view().outputs(), bytes.view().inputs());
+                    let mut out = RowsMut { data: out, stride: n };
+                    multiply_integer(
+                        Rows::new(x, *m, k),
+                        bytes.view(),
+                        0..n,
+                        &mut out,
+                        Output::Store,
+                        scratch,
+                    );
+                }
             }
         }
     }

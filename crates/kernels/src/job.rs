@@ -3,8 +3,11 @@
 #[cfg(target_arch = "wasm32")]
 use core::slice;
 
+use crate::integer::IntegerScratch;
 #[cfg(target_arch = "wasm32")]
 use crate::low_rank::{LowRank, packed_rows};
+#[cfg(target_arch = "wasm32")]
+use crate::multiply::SCRATCH_ROWS;
 #[cfg(target_arch = "wasm32")]
 use crate::narrow::{F16Panels, Q8_BLOCK, Q8Panels};
 #[cfg(target_arch = "wasm32")]
@@ -23,6 +26,8 @@ pub enum Form {
     F16 = 2,
     /// As [`Q8Panels`](crate::Q8Panels).
     Q8 = 3,
+    /// The same, multiplied [in integers](crate::multiply_integer_in).
+    Q8Integer = 4,
 }
 
 /// `out = x W^T` as [`multiply_in`](crate::multiply_in) computes it. Everything that lies in memory is given by its
@@ -50,7 +55,7 @@ pub struct Job {
     pub first: u32,
     /// Number of outputs that are computed.
     pub columns: u32,
-    /// [`SCRATCH_ROWS`](crate::SCRATCH_ROWS) rows of memory for nobody else.
+    /// [`Job::SCRATCH`] bytes of memory for nobody else, at a multiple of 64.
     pub scratch: u32,
     /// What is added to the product.
     pub low_rank: LowRankJob,
@@ -74,36 +79,61 @@ pub struct LowRankJob {
     pub b: u32,
     /// The factors, or zero where each candidate has a pair of its own.
     pub factors: u32,
-    /// `[parts, m, rank]`: memory for nobody else.
+    /// `[m, rank]`: memory for nobody else.
     pub hidden: u32,
 }
 
+const _: () = assert!(Job::SCRATCH >= size_of::<[[f32; PANEL]; crate::SCRATCH_ROWS]>());
+
 impl Job {
-    /// The job cut for `parts` workers, the first of which is never idle: by rows where there are enough of them, else
-    /// by panels of columns. Their results lie apart and have the bits that the whole would have.
-    pub fn part(self, part: u32, parts: u32) -> Self {
-        // Pairs of rows are what the kernels take; a panel is widened for all rows, so few rows are not worth cutting.
-        const ROWS: u32 = 2;
+    /// Bytes of [`scratch`](Self::scratch) memory that every form of weights can do with.
+    pub const SCRATCH: usize = size_of::<IntegerScratch>();
+
+    /// Parts to cut the job into for so many workers, who take one after another: several for each, because one worker
+    /// may be slower than another, or be kept from its work.
+    pub fn parts(&self, workers: u32) -> u32 {
+        /// Parts for each worker where there is enough to cut.
+        const TURNS: u32 = 4;
+        /// A panel is widened, and read from a far cache, once for this many rows.
+        const ROWS: u32 = 40;
+        const COLUMNS: u32 = 8 * PANEL as u32;
+        let most = if self.by_rows(workers) {
+            self.m / ROWS
+        } else if self.low_rank.rank == 0 {
+            self.columns / COLUMNS
+        } else {
+            // Each part has to make all that lies between a LoRA's matrices.
+            workers
+        };
+        most.clamp(workers, TURNS * workers)
+    }
+
+    /// Whether so many parts are cut by rows: where there are enough of them for each.
+    fn by_rows(&self, parts: u32) -> bool {
         const LEAST: u32 = 16;
+        self.m >= LEAST * parts
+    }
+
+    /// One of `parts` parts, the first of which is never empty: some of the rows where there are enough of them, else some
+    /// panels of columns. Their results lie apart and have the bits that the whole would have.
+    pub fn part(self, part: u32, parts: u32) -> Self {
+        // Pairs of rows are what the kernels take.
+        const ROWS: u32 = 2;
         let share = |count: u32, unit: u32| {
             let units = count.div_ceil(unit);
             let at = |part: u32| (u64::from(units) * u64::from(part)).div_ceil(u64::from(parts)) as u32;
             let start = (at(part) * unit).min(count);
             (start, (at(part + 1) * unit).min(count) - start)
         };
-        let low_rank = LowRankJob {
-            hidden: self.low_rank.hidden + 4 * part * self.m * self.low_rank.rank,
-            ..self.low_rank
-        };
-        if self.m >= LEAST * parts {
+        if self.by_rows(parts) {
             let (start, m) = share(self.m, ROWS);
             Self {
                 x: self.x + 4 * start * self.k,
                 out: self.out + 4 * start * self.n,
                 m,
                 low_rank: LowRankJob {
-                    first: low_rank.first + start,
-                    ..low_rank
+                    first: self.low_rank.first + start,
+                    ..self.low_rank
                 },
                 ..self
             }
@@ -112,7 +142,6 @@ impl Job {
             Self {
                 first: self.first + start,
                 columns,
-                low_rank,
                 ..self
             }
         }
@@ -155,6 +184,7 @@ impl Job {
     /// writes to what is read, and nobody else uses the scratch memory or the columns that are written.
     #[cfg(target_arch = "wasm32")]
     pub unsafe fn run(&self) {
+        use crate::integer::multiply_integer_in;
         use crate::low_rank::add_low_rank_in;
         use crate::multiply::{Output, Rows, RowsMut, multiply_in};
 
@@ -175,12 +205,19 @@ impl Job {
         let out = &mut RowsMut { data: out, stride: n };
         if self.weights != 0 {
             // SAFETY: the caller's word.
-            let (weight, scratch) = unsafe { (self.weight(), self.scratch()) };
+            let weight = unsafe { self.weight() };
+            // SAFETY: the same; it is used once.
+            let scratch = || unsafe { self.scratch() };
             let range = range.clone();
             match weight {
-                Held::F32(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
-                Held::F16(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
-                Held::Q8(weight) => multiply_in(x, weight, range, out, Output::Store, scratch),
+                Held::F32(weight) => multiply_in(x, weight, range, out, Output::Store, scratch()),
+                Held::F16(weight) => multiply_in(x, weight, range, out, Output::Store, scratch()),
+                Held::Q8(weight) if self.form == Form::Q8Integer => {
+                    // SAFETY: the caller's word.
+                    let scratch = unsafe { &mut *(self.scratch as *mut IntegerScratch) };
+                    multiply_integer_in(x, weight, range, out, Output::Store, scratch);
+                }
+                Held::Q8(weight) => multiply_in(x, weight, range, out, Output::Store, scratch()),
             }
         }
         if self.low_rank.rank != 0 {
@@ -254,7 +291,7 @@ impl Job {
                 Form::F32 => Held::F32(F32Panels::new(n, k, at(self.weights, panels * k))),
                 Form::F16 => Held::F16(F16Panels::new(n, k, at(self.weights, panels * k), false)),
                 Form::FiniteF16 => Held::F16(F16Panels::new(n, k, at(self.weights, panels * k), true)),
-                Form::Q8 => {
+                Form::Q8 | Form::Q8Integer => {
                     let scales = at(self.scales, panels * k.div_ceil(Q8_BLOCK));
                     Held::Q8(Q8Panels::new(n, k, at(self.weights, panels * k), scales))
                 }
@@ -271,7 +308,52 @@ impl Job {
     )]
     unsafe fn scratch(&self) -> &mut [[f32; PANEL]] {
         // SAFETY: the caller's word.
-        unsafe { slice::from_raw_parts_mut(self.scratch as *mut [f32; PANEL], crate::SCRATCH_ROWS) }
+        unsafe { slice::from_raw_parts_mut(self.scratch as *mut [f32; PANEL], SCRATCH_ROWS) }
+    }
+}
+
+/// A job that several workers do together: each takes the next part that nobody has taken, until there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SharedJob {
+    /// The whole, with scratch memory of this worker's own.
+    pub job: Job,
+    /// Parts that it is cut into.
+    pub parts: u32,
+    /// The address of a word that all workers see: the number of parts taken.
+    pub taken: u32,
+}
+
+impl SharedJob {
+    /// The job as it lies in memory.
+    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        let (job, own) = bytes.split_at_mut(size_of::<Job>());
+        job.copy_from_slice(&self.job.to_bytes());
+        own[..4].copy_from_slice(&self.parts.to_le_bytes());
+        own[4..].copy_from_slice(&self.taken.to_le_bytes());
+        bytes
+    }
+
+    /// Does this worker's share.
+    ///
+    /// # Safety
+    /// As [`Job::run`]'s; `taken` is the address of a word that is only ever added to while workers are at the job.
+    #[cfg(target_arch = "wasm32")]
+    pub unsafe fn run(&self) {
+        use core::sync::atomic::{AtomicU32, Ordering};
+
+        // SAFETY: the caller's word.
+        let taken = unsafe { AtomicU32::from_ptr(self.taken as *mut u32) };
+        loop {
+            // What a part writes is seen by others through the word that says that its worker is done.
+            let part = taken.fetch_add(1, Ordering::Relaxed);
+            if part >= self.parts {
+                return;
+            }
+            // SAFETY: the caller's word; parts write apart from each other.
+            unsafe { self.job.part(part, self.parts).run() };
+        }
     }
 }
 
@@ -295,6 +377,33 @@ unsafe fn at<'a, T>(address: u32, count: usize) -> &'a [T] {
 mod tests {
     use super::*;
 
+    /// Enough for everybody, and so many that each has some turns where the job is large.
+    #[test]
+    fn parts_for_workers() {
+        let job = |m, columns, rank| Job {
+            form: Form::F32,
+            n: columns,
+            k: 512,
+            weights: 1,
+            scales: 0,
+            x: 0,
+            m,
+            out: 0,
+            first: 0,
+            columns,
+            scratch: 0,
+            low_rank: LowRankJob {
+                rank,
+                ..LowRankJob::default()
+            },
+        };
+        assert_eq!(job(320, 512, 16).parts(2), 8);
+        assert_eq!(job(80, 512, 16).parts(2), 2);
+        assert_eq!(job(5, 1024, 0).parts(2), 8);
+        assert_eq!(job(5, 1024, 16).parts(2), 2, "LoRAs are not made many times");
+        assert_eq!(job(5, 16, 0).parts(2), 2);
+    }
+
     /// Every result is one part's, and no other's.
     #[test]
     fn parts_cover_the_whole_once() {
@@ -316,19 +425,14 @@ mod tests {
                         scratch: 0,
                         low_rank: LowRankJob {
                             rank: 4,
-                            hidden: 1 << 28,
                             ..LowRankJob::default()
                         },
                     };
                     let mut seen = vec![0; (m * n) as usize];
-                    let mut ends = 0;
                     for part in (0..parts).map(|part| job.part(part, parts)) {
                         let row = (part.out - job.out) / 4 / n;
                         assert_eq!(part.x, job.x + 4 * row * k, "activations of row {row}");
                         assert_eq!(part.low_rank.first, row);
-                        let hidden = part.low_rank.hidden..part.low_rank.hidden + 4 * part.m * 4;
-                        assert!(hidden.start >= ends, "another part's memory");
-                        ends = hidden.end;
                         for (i, j) in (row..row + part.m).flat_map(|i| (0..part.columns).map(move |j| (i, j))) {
                             seen[(i * n + part.first + j) as usize] += 1;
                         }

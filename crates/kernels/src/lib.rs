@@ -6,7 +6,7 @@
 //! made to be fast.
 //!
 //! - [`multiply()`] is `x W^T` for weights packed once: [`PackedF32`], [`PackedF16`], [`PackedQ8`]; [`output_row`] is one
-//!   row of `W`.
+//!   row of `W`. [`multiply_integer`] does a [`PackedQ8`]'s in integers, which is faster and rounds activations.
 //! - [`add_low_rank_in`] adds LoRAs to a product, one for each candidate.
 //! - [`attention_head`] is one head of one sequence.
 //! - [`rms_norm`], [`softmax`], [`gated_gelu`], [`LogSumExp`] work on rows.
@@ -28,6 +28,7 @@
     allow(dead_code, reason = "a few vector operations serve only what needs std")
 )]
 
+mod integer;
 mod job;
 mod low_rank;
 mod multiply;
@@ -47,7 +48,8 @@ mod rows;
 #[cfg(feature = "std")]
 mod scratch;
 
-pub use job::{Form, Job, LowRankJob};
+pub use integer::{IntegerScratch, multiply_integer_in};
+pub use job::{Form, Job, LowRankJob, SharedJob};
 pub use low_rank::{LowRank, add_low_rank_in, packed_rows};
 pub use multiply::{Output, Rows, RowsMut, SCRATCH_ROWS, multiply_in};
 pub use narrow::{F16Panels, Q8_BLOCK, Q8Panels};
@@ -58,5 +60,5 @@ pub use self::{
     attention::{AttentionScratch, HeadBias, attention_head},
     owned::{PackedF16, PackedF32, PackedQ8},
     rows::{EXP_ERROR, LogSumExp, gated_gelu, rms_norm, softmax},
-    scratch::{Scratch, multiply, output_row},
+    scratch::{Scratch, multiply, multiply_integer, output_row},
 };

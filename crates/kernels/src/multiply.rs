@@ -7,7 +7,7 @@ use crate::tile::tile;
 
 /// Rows that go through all panels of a block of `k` together: `240 * 512` activations are 480 KiB, which stay in a
 /// second-level cache, and widening a panel is spread over this many rows.
-const ROW_BLOCK: usize = 240;
+pub(crate) const ROW_BLOCK: usize = 240;
 
 /// A row-major matrix in a slice; its width is said by what it is used for.
 #[derive(Clone, Copy, Debug)]

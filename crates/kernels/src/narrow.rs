@@ -82,8 +82,13 @@ impl<'a> Q8Panels<'a> {
         self.scales
     }
 
+    /// Outputs and inputs.
+    pub(crate) fn dims(&self) -> (usize, usize) {
+        (self.layout.n, self.layout.k)
+    }
+
     /// One panel's weights and scales of one block of `k`, which starts at a multiple of [`Q8_BLOCK`].
-    fn panel(&self, span: Span) -> impl Iterator<Item = (&'a [[i8; PANEL]], &'a HalfRow)> {
+    pub(crate) fn panel(&self, span: Span) -> impl Iterator<Item = (&'a [[i8; PANEL]], &'a HalfRow)> {
         let blocks = self.layout.k.div_ceil(Q8_BLOCK);
         let scales = &self.scales[span.first * blocks..][span.start / Q8_BLOCK..];
         self.rows[self.layout.range(span)].chunks(Q8_BLOCK).zip(scales)
@@ -100,7 +105,7 @@ fn singly(span: Span) -> impl Iterator<Item = Span> {
 }
 
 #[inline(always)]
-fn from_halves<const FINITE: bool>(bits: &HalfRow) -> [F32x4; VECTORS] {
+pub(crate) fn from_halves<const FINITE: bool>(bits: &HalfRow) -> [F32x4; VECTORS] {
     let (vectors, _) = bits.as_chunks::<4>();
     core::array::from_fn(|v| match FINITE {
         true => F32x4::from_finite_f16(&vectors[v]),

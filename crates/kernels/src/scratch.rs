@@ -2,13 +2,17 @@
 
 use core::ops::Range;
 
+use crate::integer::{IntegerScratch, multiply_integer_in};
 use crate::multiply::{Output, Rows, RowsMut, SCRATCH_ROWS, multiply_in};
+use crate::narrow::Q8Panels;
 use crate::pack::{PANEL, PanelRow, Weight, output_row_in};
 
-/// Memory for widened panels, 64 KiB; none while all weights are f32. Make one for each thread and keep it.
+/// Memory for widened panels, 64 KiB, none while all weights are f32; and 257 KiB once something is multiplied in
+/// integers. Make one for each thread and keep it.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     panels: Vec<PanelRow>,
+    integer: Option<Box<IntegerScratch>>,
 }
 
 impl Scratch {
@@ -34,6 +38,22 @@ pub fn multiply<W: Weight>(
     scratch: &mut Scratch,
 ) {
     multiply_in(x, weight, columns, out, output, scratch.for_weight::<W>());
+}
+
+/// [`multiply_integer_in`] with scratch memory that is made when it is needed.
+///
+/// # Panics
+/// As [`multiply_integer_in`] does.
+pub fn multiply_integer(
+    x: Rows<'_>,
+    weight: Q8Panels<'_>,
+    columns: Range<usize>,
+    out: &mut RowsMut<'_>,
+    output: Output,
+    scratch: &mut Scratch,
+) {
+    let scratch = scratch.integer.get_or_insert_with(|| Box::new(IntegerScratch::ZEROS));
+    multiply_integer_in(x, weight, columns, out, output, scratch);
 }
 
 /// [`output_row_in`] with scratch memory that is made when it is needed.

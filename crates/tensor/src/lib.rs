@@ -22,6 +22,8 @@ mod cpu;
 mod error;
 
 pub use backend::{AttentionPlan, Backend, Segments, check_held};
-pub use cpu::{Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuTensor, CpuWeight, Matrix, Packed, Products, matmul};
+pub use cpu::{
+    Arithmetic, Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuTensor, CpuWeight, Matrix, Packed, Products, matmul,
+};
 pub use error::{DeviceError, TensorError};
 pub use lorahub_weights::quant::WeightStorage;

@@ -1,7 +1,7 @@
 //! The CPU on matrices that it holds narrow: every operation gives what it gives in f32 on the widened values.
 
 use candle_core::{DType, Device, Tensor, Var};
-use lorahub_tensor::{AttentionPlan, Backend, Cpu, CpuTensor, Segments, TensorError, WeightStorage};
+use lorahub_tensor::{Arithmetic, AttentionPlan, Backend, Cpu, CpuTensor, Segments, TensorError, WeightStorage};
 use lorahub_weights::quant::{Format, Narrow};
 
 /// Irregular values between -1 and 1.
@@ -95,6 +95,40 @@ fn packed_for_the_kernels_is_the_same_matrix() {
     }
 }
 
+/// Activations are rounded to 16 bits, and nothing else is.
+#[test]
+fn integer_products_are_those_of_rounded_activations() {
+    for ([rows, columns], count) in [([40, 32], 1), ([77, 96], 5), ([90, 1024], 33)] {
+        let (table, x) = (values(rows * columns, 1.0), values(count * columns, 2.0));
+        let widened = Narrow::quantise(Format::Q8_0, rows, columns, &table).unwrap().widen();
+        let product = |arithmetic| {
+            let cpu = Cpu::new().with_weights(WeightStorage::Q8).with_packed_weights();
+            let cpu = cpu.with_arithmetic(arithmetic);
+            let weight = cpu.weight(&[rows, columns], table.clone()).unwrap();
+            let x = Tensor::from_slice(&x, (count, columns), &Device::Cpu).unwrap();
+            let x = CpuTensor::from_candle(&x).unwrap();
+            pollster::block_on(cpu.read(&cpu.linear(&x, &weight, None).unwrap())).unwrap()
+        };
+        let (exact, integer) = (product(Arithmetic::F32), product(Arithmetic::Integer));
+        assert_ne!(exact, integer, "the mode is off");
+        for (at, (exact, integer)) in exact.iter().zip(&integer).enumerate() {
+            let largest = x[at / rows * columns..][..columns]
+                .iter()
+                .fold(0f32, |most, x| most.max(x.abs()));
+            let weights: f32 = widened[at % rows * columns..][..columns]
+                .iter()
+                .map(|weight| weight.abs())
+                .sum();
+            // Half a step for each activation, and as much again for what f32 rounds.
+            let tolerance = largest / 32767.0 * weights;
+            assert!(
+                (exact - integer).abs() <= tolerance,
+                "{exact} and {integer}, {tolerance}"
+            );
+        }
+    }
+}
+
 #[test]
 fn narrow_takes_less_memory() {
     let data = values(64 * 64, 3.0);
@@ -140,5 +174,17 @@ fn the_name_says_how_weights_are_held() {
             .with_weights(WeightStorage::Q8)
             .name()
             .contains("q8_0 weights")
+    );
+    let integer = |cpu: Cpu| {
+        cpu.with_arithmetic(Arithmetic::Integer)
+            .name()
+            .contains("integer products")
+    };
+    let packed = Cpu::new().with_packed_weights();
+    assert!(integer(packed.clone().with_weights(WeightStorage::Q8)));
+    assert!(!integer(packed), "other matrices are not multiplied in integers");
+    assert!(
+        !integer(Cpu::new().with_weights(WeightStorage::Q8)),
+        "nor are those that are not packed"
     );
 }

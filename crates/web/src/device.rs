@@ -123,6 +123,7 @@ impl Device {
             choice: options.device,
             tuning: options.tuning.as_deref(),
             weights: options.dtype,
+            arithmetic: options.arithmetic,
             products: products(options).await,
             seconds: Rc::new(seconds),
             hook: Some(Rc::new(move || Box::pin(hook.clone().checkpoint()))),

@@ -2,7 +2,7 @@
 
 use lorahub_adapters::Rule;
 use lorahub_composer::{ObjectiveName, Progress};
-use lorahub_devices::{DeviceChoice, MemoryUse, WeightStorage};
+use lorahub_devices::{Arithmetic, DeviceChoice, MemoryUse, WeightStorage};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
@@ -27,10 +27,15 @@ export interface LoadOptions {
   /** What `tuning` was the last time; spares a measurement on the same GPU. */
   tuning?: string;
   /**
-   * How the base's matrices are held; arithmetic is f32 in every case. Absent: `f32` on the CPU, `lossless` (f16 where
+   * How the base's matrices are held; arithmetic is f32 unless `arithmetic` says otherwise. Absent: `f32` on the CPU, `lossless` (f16 where
    * that loses nothing) on a GPU.
    */
   dtype?: "f32" | "lossless" | "f16" | "q8_0" | "q4_0";
+  /**
+   * How the CPU multiplies with matrices held as `q8_0`. `integer`, the faster: in whole numbers, with activations of 16
+   * bits. Absent: `f32`. Elsewhere it changes nothing.
+   */
+  arithmetic?: "f32" | "integer";
   /**
    * What the CPU's products may use. Absent: relaxed-simd where the browser has it, which is faster; its rounding is
    * the processor's, so that results can differ between machines in the last bits.
@@ -309,6 +314,8 @@ pub(crate) struct LoadOptions {
     pub(crate) tuning: Option<String>,
     #[serde(default)]
     pub(crate) dtype: Option<WeightStorage>,
+    #[serde(default)]
+    pub(crate) arithmetic: Arithmetic,
     #[serde(default)]
     pub(crate) instructions: Option<Instructions>,
     #[serde(default)]

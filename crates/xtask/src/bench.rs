@@ -66,11 +66,17 @@ pub(crate) struct Arguments {
     choice: Choice,
 }
 
-/// What ours is compared with.
+/// What else than ours by itself is measured.
 #[derive(clap::Subcommand)]
 enum Comparison {
     /// Measure ours beside onnxruntime-web, transformers.js, candle and PyTorch with PEFT; needs Python.
     Peers(peers::Arguments),
+    /// Print where the time of a generation on the CPU goes, in node and on one thread.
+    Profile {
+        /// The model: flan-t5-small, flan-t5-base.
+        #[arg(default_value = "flan-t5-small")]
+        shape: String,
+    },
 }
 
 /// What to measure; `crates/bench` knows the names, and what is usual for a device.
@@ -144,8 +150,10 @@ impl Results {
 /// # Errors
 /// A failed build or run, or a report that is not one.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
-    if let Some(Comparison::Peers(arguments)) = &arguments.comparison {
-        return peers::run(arguments);
+    match &arguments.comparison {
+        Some(Comparison::Peers(arguments)) => return peers::run(arguments),
+        Some(Comparison::Profile { shape }) => return profile(shape),
+        None => {}
     }
     let (device, choice) = (arguments.device, &arguments.choice);
     let places = if arguments.only.is_empty() {
@@ -277,6 +285,15 @@ pub(crate) fn wasm() -> Result<PathBuf, Error> {
     let out = target_dir()?.join("bench-web");
     build::bind(&wasm, Target::Web, &out)?;
     Ok(out)
+}
+
+fn profile(shape: &str) -> Result<(), Error> {
+    let folder = wasm()?;
+    Cmd::new("node")
+        .arg(root().join("benches/profile.mjs"))
+        .arg(folder)
+        .arg(shape)
+        .run()
 }
 
 fn in_browser(device: Device, choice: &Choice) -> Result<String, Error> {

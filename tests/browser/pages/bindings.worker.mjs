@@ -11,7 +11,7 @@ const TOKENS = 64;
 const started = init();
 
 const bytes = async (path) => {
-  const response = await fetch(`/golden/${path}`);
+  const response = await fetch(path);
   if (!response.ok) throw new Error(`${path}: ${response.status}`);
   return new Uint8Array(await response.arrayBuffer());
 };
@@ -29,7 +29,7 @@ async function load(options, id, base) {
   return composer;
 }
 
-const filesOf = (folder) => Promise.all(['config.json', 'tokenizer.json', 'model.safetensors'].map((f) => bytes(`${folder}/base/${f}`)));
+const filesOf = (folder) => Promise.all(['config.json', 'tokenizer.json', 'model.safetensors'].map((f) => bytes(`${folder}/${f}`)));
 
 async function addModules(composer, folder, modules) {
   for (const name of modules) {
@@ -46,10 +46,10 @@ async function addModules(composer, folder, modules) {
  */
 async function golden({ model, options, skew = 0 }) {
   const tolerance = TOLERANCES[options.device];
-  const folder = `models/${model}`;
+  const folder = `/golden/models/${model}`;
   const cases = await json(`${folder}/cases.json`);
   const arrays = tensors(await bytes(`${folder}/arrays.safetensors`));
-  const base = await filesOf(folder);
+  const base = await filesOf(`${folder}/base`);
   const failures = [];
   const compared = { logits: 0, losses: 0, generations: 0, greedy: 0, batched: 0, tokens: 0, objective: 0 };
   const worst = { logits: 0, losses: 0 };
@@ -179,13 +179,11 @@ async function golden({ model, options, skew = 0 }) {
   return { name, failures, compared, worst, seconds };
 }
 
-/** The device's name and the base's logits of a golden model's longest input, to be compared bit by bit. */
-async function logits({ model, options }) {
-  const folder = `models/${model}`;
-  const { logits: cases } = await json(`${folder}/cases.json`);
-  const longest = cases.reduce((a, b) => (b.input_ids.length > a.input_ids.length ? b : a));
-  const composer = await load(options, model, await filesOf(folder));
-  const values = await composer.logits(Uint32Array.from(longest.input_ids), Uint32Array.from(longest.target_ids), undefined, 'exact');
+/** The device's name, and a base's logits of so many input and target tokens, to be compared bit by bit. */
+async function logits({ base, tokens, options }) {
+  const composer = await load(options, base, await filesOf(base));
+  const [input, target] = tokens.map((count) => Uint32Array.from({ length: count }, (_, at) => 2 + ((at * 37) % 101)));
+  const values = await composer.logits(input, target, undefined, 'exact');
   const { name } = composer.device;
   composer.free();
   return { name, values: Array.from(values) };
@@ -195,10 +193,10 @@ async function logits({ model, options }) {
 let kept;
 
 async function open({ model }) {
-  const folder = `models/${model}`;
+  const folder = `/golden/models/${model}`;
   const cases = await json(`${folder}/cases.json`);
   const { modules, rule } = cases.compositions.find((c) => c.modules.length > 1);
-  const composer = await load({ device: 'webgpu' }, model, await filesOf(folder));
+  const composer = await load({ device: 'webgpu' }, model, await filesOf(`${folder}/base`));
   await addModules(composer, folder, modules);
   const [shots] = Object.values(cases.shot_sets).map((set) => set.map(({ input, output }) => ({ input, output })));
   kept = { composer, rule, shots };

@@ -3,12 +3,12 @@
  *
  * What is kept or picked stays a `Blob` until it is needed: a base is read tensor by tensor, a module as it is added.
  */
-import { type Composer, Device, Hub, sha256 } from '../../../pkg/lorahub_web.js';
+import { type Composer, Device, Hub, type LoadOptions, sha256 } from '../../../pkg/lorahub_web.js';
 import { EngineError } from './error.ts';
 import { readFamily } from './family.ts';
 import { weightBytes } from '../models/local.ts';
 import type { Kept } from './library.ts';
-import type { DeviceWish, FamilyInfo, LoadProgress, ModelWish, ModuleInfo, Rule, TaskInfo } from './protocol.ts';
+import type { DeviceWish, FamilyInfo, LoadProgress, ModelWish, ModuleInfo, Rule, TaskInfo, WeightFormat } from './protocol.ts';
 
 type Bytes = Uint8Array | Blob;
 
@@ -132,8 +132,17 @@ function note({ conversion }: Composer): { note?: string } {
   return { note: `The weights were converted for this device, and that could not be kept for the next time: ${conversion.problem}.` };
 }
 
+/** What a choice of weights means to the bindings; `f32` leaves it to the device, which loses nothing. */
+const LOAD_OPTIONS: Record<WeightFormat, LoadOptions> = {
+  f32: {},
+  f16: { dtype: 'f16' },
+  q8_0: { dtype: 'q8_0' },
+  'q8_0-integer': { dtype: 'q8_0', arithmetic: 'integer' },
+  q4_0: { dtype: 'q4_0' },
+};
+
 function openDevice(config: Uint8Array, on: DeviceWish, { weights }: ModelWish): Promise<Device> {
-  return Device.open(config, { ...on, ...(weights === 'f32' ? {} : { dtype: weights }) });
+  return Device.open(config, { ...on, ...LOAD_OPTIONS[weights] });
 }
 
 function read(wish: ModelWish, context: ReadContext, onConfig: (config: Uint8Array) => void): Promise<Parts> {

@@ -15,7 +15,7 @@ export type Rule = 'reference' | 'exact';
 export type ObjectiveName = 'reference' | 'normalised';
 
 /** How a base's matrices are held while it is open; `f32` is as the device likes it best, and loses nothing. */
-export const WEIGHT_FORMATS = ['f32', 'f16', 'q8_0', 'q4_0'] as const;
+export const WEIGHT_FORMATS = ['f32', 'f16', 'q8_0', 'q8_0-integer', 'q4_0'] as const;
 export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 
 /** One example of a task. */

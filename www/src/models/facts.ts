@@ -9,12 +9,13 @@ export interface Size {
 }
 
 /** Of a number in a matrix, with the scales of its block. */
-export const BYTES_PER_WEIGHT: Record<WeightFormat, number> = { f32: 4, f16: 2, q8_0: 34 / 32, q4_0: 18 / 32 };
+export const BYTES_PER_WEIGHT: Record<WeightFormat, number> = { f32: 4, f16: 2, q8_0: 34 / 32, 'q8_0-integer': 34 / 32, q4_0: 18 / 32 };
 
 export const FORMATS: Record<WeightFormat, string> = {
   f32: 'as they are (f32)',
   f16: 'rounded to f16: half',
   q8_0: 'in 8 bits (q8_0): a quarter',
+  'q8_0-integer': 'in 8 bits, multiplied in integers on the CPU: a quarter, and faster',
   q4_0: 'in 4 bits (q4_0): a seventh, and coarser',
 };
 

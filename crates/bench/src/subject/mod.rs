@@ -8,7 +8,7 @@ mod ours;
 
 use std::rc::Rc;
 
-use lorahub_tensor::Products;
+use lorahub_tensor::{Arithmetic, Products};
 use serde::Deserialize;
 
 use crate::{BenchError, Shape, Stored};
@@ -57,6 +57,9 @@ pub enum Setup {
     Ours {
         /// How the base's matrices are stored.
         weights: Stored,
+        /// In a browser: how matrices that are held as q8_0 are multiplied.
+        #[serde(default)]
+        arithmetic: Arithmetic,
         /// In a browser: whether products may use relaxed-simd.
         #[serde(default)]
         relaxed: bool,
@@ -83,7 +86,9 @@ impl Subject {
     /// The engine's.
     pub fn new(setup: Setup, products: Option<Rc<dyn Products>>, job: &Job) -> Result<Self, BenchError> {
         Ok(match setup {
-            Setup::Ours { weights, .. } => Self::Ours(Box::new(Ours::new(weights, products, job)?)),
+            Setup::Ours {
+                weights, arithmetic, ..
+            } => Self::Ours(Box::new(Ours::new(weights, arithmetic, products, job)?)),
             Setup::Candle => Self::Candle(Box::new(Candle::new(job)?)),
         })
     }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use lorahub_adapters::Rule;
 use lorahub_t5::Prepared;
-use lorahub_tensor::{Cpu, Products};
+use lorahub_tensor::{Arithmetic, Cpu, Products};
 
 use crate::bare::CpuOperands;
 use crate::workload::{Workload, tokens};
@@ -33,8 +33,13 @@ enum Ready {
 }
 
 impl Ours {
-    pub(super) fn new(weights: Stored, products: Option<Rc<dyn Products>>, job: &Job) -> Result<Self, BenchError> {
-        let backend = Cpu::new().with_weights(weights.into());
+    pub(super) fn new(
+        weights: Stored,
+        arithmetic: Arithmetic,
+        products: Option<Rc<dyn Products>>,
+        job: &Job,
+    ) -> Result<Self, BenchError> {
+        let backend = Cpu::new().with_weights(weights.into()).with_arithmetic(arithmetic);
         let backend = match products {
             Some(products) => backend.with_products(products),
             None => backend,

@@ -1,6 +1,6 @@
-//! Four f32 lanes under one name on every target: wasm's 128-bit vectors, or an array elsewhere.
+//! Vectors of 128 bits under one name on every target: wasm's, or arrays elsewhere.
 //!
-//! The kernels are written once over [`F32x4`]. The array form exists so that native tests run the same packing and the
+//! The kernels are written once over [`F32x4`], [`I16x8`] and [`I32x4`]. The array form exists so that native tests run the same packing and the
 //! same loops; nobody should time it.
 //!
 //! [`F32x4::mul_add`] rounds once where the build has relaxed SIMD and the processor has FMA, and twice everywhere else.
@@ -11,11 +11,11 @@ mod portable;
 mod wasm;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use portable::F32x4;
+pub(crate) use portable::{F32x4, I16x8, I32x4};
 #[cfg(all(feature = "std", not(target_arch = "wasm32")))]
 pub(crate) use portable::{transpose_bytes, transpose_halves};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use wasm::F32x4;
+pub(crate) use wasm::{F32x4, I16x8, I32x4};
 #[cfg(all(feature = "std", target_arch = "wasm32"))]
 pub(crate) use wasm::{transpose_bytes, transpose_halves};
 

@@ -44,6 +44,14 @@ impl F32x4 {
         self.mul(factor).add(addend)
     }
 
+    /// The larger magnitude in each lane; a NaN on either side stays.
+    pub(crate) fn larger_magnitude(self, other: Self) -> Self {
+        self.zip(other, |a, b| {
+            let (a, b) = (a.abs(), b.abs());
+            if a.is_nan() || a > b { a } else { b }
+        })
+    }
+
     /// `bound` in the lanes where it is smaller; a NaN in `self` stays.
     pub(crate) fn at_most(self, bound: Self) -> Self {
         self.zip(bound, |a, b| if b < a { b } else { a })
@@ -93,6 +101,70 @@ impl F32x4 {
     pub(crate) fn from_i8(values: &[i8; 8]) -> [Self; 2] {
         let [a, b, c, d, e, f, g, h] = values.map(f32::from);
         [Self([a, b, c, d]), Self([e, f, g, h])]
+    }
+}
+
+/// Eight signed 16-bit lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct I16x8([i16; 8]);
+
+impl I16x8 {
+    pub(crate) fn load_pairs(from: &[[i16; 2]; 4]) -> Self {
+        Self(core::array::from_fn(|lane| from[lane / 2][lane % 2]))
+    }
+
+    pub(crate) fn store_pairs(self, to: &mut [[i16; 2]; 4]) {
+        *to = core::array::from_fn(|pair| [self.0[2 * pair], self.0[2 * pair + 1]]);
+    }
+
+    /// The pair in every pair of lanes.
+    pub(crate) fn splat_pair(pair: &[i16; 2]) -> Self {
+        Self(core::array::from_fn(|lane| pair[lane % 2]))
+    }
+
+    /// Numbers of magnitude below `2^22` rounded to integers, which fit 16 bits.
+    pub(crate) fn rounded(low: F32x4, high: F32x4) -> Self {
+        let integer = |value: f32| ((value + ROUNDING).to_bits() as i32).wrapping_sub(ROUNDING.to_bits() as i32);
+        Self(core::array::from_fn(|lane| {
+            let value = if lane < 4 { low.0[lane] } else { high.0[lane - 4] };
+            integer(value).clamp(i16::MIN.into(), i16::MAX.into()) as i16
+        }))
+    }
+
+    /// The lanes of two rows of bytes, one from each in turn.
+    pub(crate) fn interleaved(a: &[i8; 16], b: &[i8; 16]) -> [Self; 4] {
+        core::array::from_fn(|vector| {
+            Self(core::array::from_fn(|lane| {
+                let from = if lane % 2 == 0 { a } else { b };
+                from[4 * vector + lane / 2].into()
+            }))
+        })
+    }
+
+    /// The products of the lanes, each pair's summed.
+    pub(crate) fn dot(self, other: Self) -> I32x4 {
+        let product = |lane: usize| i32::from(self.0[lane]) * i32::from(other.0[lane]);
+        I32x4(core::array::from_fn(|pair| {
+            product(2 * pair).wrapping_add(product(2 * pair + 1))
+        }))
+    }
+}
+
+/// Four signed 32-bit lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct I32x4([i32; 4]);
+
+impl I32x4 {
+    pub(crate) fn zero() -> Self {
+        Self([0; 4])
+    }
+
+    pub(crate) fn add(self, other: Self) -> Self {
+        Self(core::array::from_fn(|lane| self.0[lane].wrapping_add(other.0[lane])))
+    }
+
+    pub(crate) fn to_f32(self) -> F32x4 {
+        F32x4(self.0.map(|value| value as f32))
     }
 }
 

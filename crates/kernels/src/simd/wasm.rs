@@ -3,10 +3,11 @@
 #[cfg(target_feature = "relaxed-simd")]
 use core::arch::wasm32::f32x4_relaxed_madd;
 use core::arch::wasm32::{
-    f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_ge, f32x4_mul, f32x4_pmax,
-    f32x4_pmin, f32x4_splat, f32x4_sub, i8x16_shuffle, i16x8_load_extend_i8x8, i16x8_shuffle, i32x4_add,
-    i32x4_extend_high_i16x8, i32x4_extend_low_i16x8, i32x4_load_extend_i16x4, i32x4_shl, i32x4_shr, i32x4_shuffle,
-    i32x4_splat, i32x4_sub, i64x2_shuffle, v128, v128_and, v128_load, v128_or, v128_store,
+    f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_ge, f32x4_max, f32x4_mul,
+    f32x4_pmax, f32x4_pmin, f32x4_splat, f32x4_sub, i8x16_shuffle, i16x8_extend_high_i8x16, i16x8_extend_low_i8x16,
+    i16x8_load_extend_i8x8, i16x8_narrow_i32x4, i16x8_shuffle, i32x4_add, i32x4_dot_i16x8, i32x4_extend_high_i16x8,
+    i32x4_extend_low_i16x8, i32x4_load_extend_i16x4, i32x4_shl, i32x4_shr, i32x4_shuffle, i32x4_splat, i32x4_sub,
+    i64x2_shuffle, v128, v128_and, v128_load, v128_load32_splat, v128_or, v128_store,
 };
 
 use super::ROUNDING;
@@ -60,6 +61,12 @@ impl F32x4 {
         return Self(f32x4_relaxed_madd(self.0, factor.0, addend.0));
         #[cfg(not(target_feature = "relaxed-simd"))]
         Self(f32x4_add(f32x4_mul(self.0, factor.0), addend.0))
+    }
+
+    /// The larger magnitude in each lane; a NaN on either side stays.
+    #[inline(always)]
+    pub(crate) fn larger_magnitude(self, other: Self) -> Self {
+        Self(f32x4_max(f32x4_abs(self.0), f32x4_abs(other.0)))
     }
 
     /// `bound` in the lanes where it is smaller; a NaN in `self` stays.
@@ -142,6 +149,84 @@ impl F32x4 {
             Self(f32x4_convert_i32x4(i32x4_extend_low_i16x8(wide))),
             Self(f32x4_convert_i32x4(i32x4_extend_high_i16x8(wide))),
         ]
+    }
+}
+
+/// Eight signed 16-bit lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct I16x8(v128);
+
+impl I16x8 {
+    #[inline(always)]
+    pub(crate) fn load_pairs(from: &[[i16; 2]; 4]) -> Self {
+        // SAFETY: the reference is to 16 readable bytes, and the instruction needs no alignment.
+        Self(unsafe { v128_load(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn store_pairs(self, to: &mut [[i16; 2]; 4]) {
+        // SAFETY: the reference is to 16 writable bytes, and the instruction needs no alignment.
+        unsafe { v128_store(to.as_mut_ptr().cast(), self.0) }
+    }
+
+    /// The pair in every pair of lanes.
+    #[inline(always)]
+    pub(crate) fn splat_pair(pair: &[i16; 2]) -> Self {
+        // SAFETY: the reference is to 4 readable bytes, and the instruction needs no alignment.
+        Self(unsafe { v128_load32_splat(pair.as_ptr().cast()) })
+    }
+
+    /// Numbers of magnitude below `2^22` rounded to integers, which fit 16 bits.
+    #[inline(always)]
+    pub(crate) fn rounded(low: F32x4, high: F32x4) -> Self {
+        let integers = |values: F32x4| {
+            let placed = f32x4_add(values.0, f32x4_splat(ROUNDING));
+            i32x4_sub(placed, i32x4_splat(ROUNDING.to_bits() as i32))
+        };
+        Self(i16x8_narrow_i32x4(integers(low), integers(high)))
+    }
+
+    /// The lanes of two rows of bytes, one from each in turn.
+    #[inline(always)]
+    pub(crate) fn interleaved(a: &[i8; 16], b: &[i8; 16]) -> [Self; 4] {
+        // SAFETY: each reference is to 16 readable bytes, and the instruction needs no alignment.
+        let [a, b] = [a, b].map(|row| unsafe { v128_load(row.as_ptr().cast()) });
+        let low = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
+        let high = i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b);
+        [
+            i16x8_extend_low_i8x16(low),
+            i16x8_extend_high_i8x16(low),
+            i16x8_extend_low_i8x16(high),
+            i16x8_extend_high_i8x16(high),
+        ]
+        .map(Self)
+    }
+
+    /// The products of the lanes, each pair's summed.
+    #[inline(always)]
+    pub(crate) fn dot(self, other: Self) -> I32x4 {
+        I32x4(i32x4_dot_i16x8(self.0, other.0))
+    }
+}
+
+/// Four signed 32-bit lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct I32x4(v128);
+
+impl I32x4 {
+    #[inline(always)]
+    pub(crate) fn zero() -> Self {
+        Self(i32x4_splat(0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(self, other: Self) -> Self {
+        Self(i32x4_add(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn to_f32(self) -> F32x4 {
+        F32x4(f32x4_convert_i32x4(self.0))
     }
 }
 

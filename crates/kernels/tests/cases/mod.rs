@@ -1,6 +1,7 @@
 //! The tests themselves, for native and wasm builds alike. Expected values come from plain loops in f64.
 
 mod attention;
+mod integer;
 mod low_rank;
 mod multiply;
 mod rows;
@@ -37,6 +38,12 @@ cases! {
     multiply::narrow_weights_are_widened_exactly,
     multiply::every_f16_number,
     multiply::narrow_products_of_every_small_shape,
+    integer::integer_products_of_every_small_shape,
+    integer::integer_products_around_the_blocks,
+    integer::integers_are_multiplied_exactly,
+    integer::an_integer_row_has_the_same_bits_alone_in_a_batch_and_in_parts,
+    integer::integer_products_are_added_and_leave_gaps_alone,
+    integer::integers_hide_no_infinity_or_nan,
     low_rank::low_ranks_are_added,
     low_rank::parts_of_low_ranks_have_the_bits_of_the_whole,
     rows::norms,

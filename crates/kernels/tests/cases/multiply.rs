@@ -121,7 +121,8 @@ fn formats(n: usize, k: usize, seed: u64) -> (PackedF32, PackedF16, PackedQ8) {
     )
 }
 
-fn q8(numbers: &mut Numbers, n: usize, k: usize) -> (Vec<i8>, Vec<u16>) {
+/// Bytes and the bits of their scales.
+pub(super) fn q8(numbers: &mut Numbers, n: usize, k: usize) -> (Vec<i8>, Vec<u16>) {
     let values = numbers
         .take(n * k)
         .iter()

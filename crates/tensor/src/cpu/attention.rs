@@ -31,7 +31,7 @@ pub(super) fn attention(
     pool: &Pool,
     scratch: &Lent<Scratch>,
 ) -> Result<CpuTensor, TensorError> {
-    let own_kernels = !matches!(kernels, Kernels::Candle);
+    let own_kernels = kernels.pack();
     let (rows, width) = q.dims();
     let (q, k, v) = (q.values()?, k.values()?, v.values()?);
     let (q, k, v): (&[f32], &[f32], &[f32]) = (&q, &k, &v);

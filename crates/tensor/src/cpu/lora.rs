@@ -12,6 +12,7 @@ use lorahub_kernels::{LowRank, PANEL, PackedF32, Rows};
 use lorahub_weights::Held;
 
 use super::buffer::{Buffer, Pool};
+use super::products::Arithmetic;
 use super::weight::{CpuWeight, Kernels, Scratch};
 use crate::TensorError;
 
@@ -185,7 +186,7 @@ impl CpuBank {
                 format!("{} and {} values", target.a.len(), target.b.len()),
             ));
         }
-        let packed = !matches!(kernels, Kernels::Candle);
+        let packed = kernels.pack();
         let matrices = match rule {
             Rule::Reference => {
                 let rank = target.ranks.first().copied().unwrap_or(0);
@@ -341,7 +342,7 @@ fn in_columns(
         .collect();
     let length = own.first().map_or(0, Vec::len);
     let columns = (0..length).flat_map(|at| own.iter().map(move |own| own[at])).collect();
-    CpuWeight::new(&[length, modules], Held::F32(columns), kernels)
+    CpuWeight::new(&[length, modules], Held::F32(columns), kernels, Arithmetic::F32)
 }
 
 /// These rows of a matrix.

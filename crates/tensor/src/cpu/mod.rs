@@ -36,7 +36,7 @@ use crate::{AttentionPlan, Backend, Segments, TensorError};
 pub use attention::CpuCache;
 pub use buffer::CpuTensor;
 pub use lora::{CpuBank, CpuLora};
-pub use products::{Matrix, Packed, Products};
+pub use products::{Arithmetic, Matrix, Packed, Products};
 pub use weight::{CpuWeight, matmul};
 
 /// Lets others run at a checkpoint; resolves to `false` if the caller has asked to stop.
@@ -47,6 +47,7 @@ type YieldHook = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = bool>>>>;
 pub struct Cpu {
     yield_hook: Option<YieldHook>,
     weights: WeightStorage,
+    arithmetic: Arithmetic,
     kernels: Kernels,
     scratch: Rc<RefCell<Scratch>>,
     pool: Pool,
@@ -57,6 +58,7 @@ impl Default for Cpu {
         Self {
             yield_hook: None,
             weights: WeightStorage::F32,
+            arithmetic: Arithmetic::F32,
             kernels: if rows::OWN_KERNELS {
                 Kernels::Own
             } else {
@@ -89,6 +91,11 @@ impl Cpu {
     /// Holds the base's matrices in this form, f32 unless said. Narrow ones are widened where they are multiplied.
     pub fn with_weights(self, weights: WeightStorage) -> Self {
         Self { weights, ..self }
+    }
+
+    /// Multiplies with matrices that are held as q8_0 in this way, where they are packed for `lorahub_kernels`.
+    pub fn with_arithmetic(self, arithmetic: Arithmetic) -> Self {
+        Self { arithmetic, ..self }
     }
 
     /// Packs the base's matrices for `lorahub_kernels`, as is done in wasm, where they are the faster ones. Natively this
@@ -203,9 +210,12 @@ impl Backend for Cpu {
             _ => (std::env::consts::ARCH, gemm::threads()),
         };
         let plural = if threads == 1 { "thread" } else { "threads" };
-        match self.weights {
-            WeightStorage::F32 => format!("cpu ({isa}, {threads} {plural})"),
-            narrow => format!("cpu ({isa}, {threads} {plural}, {} weights)", narrow.name()),
+        match (self.weights, self.kernels.pack(), self.arithmetic) {
+            (WeightStorage::F32, ..) => format!("cpu ({isa}, {threads} {plural})"),
+            (WeightStorage::Q8, true, Arithmetic::Integer) => {
+                format!("cpu ({isa}, {threads} {plural}, q8_0 weights, integer products)")
+            }
+            (narrow, ..) => format!("cpu ({isa}, {threads} {plural}, {} weights)", narrow.name()),
         }
     }
 
@@ -226,7 +236,7 @@ impl Backend for Cpu {
 
     fn hold(&self, shape: &[usize], held: Held) -> Result<CpuWeight, TensorError> {
         check_held(shape, &held)?;
-        CpuWeight::new(shape, held, &self.kernels)
+        CpuWeight::new(shape, held, &self.kernels, self.arithmetic)
     }
 
     fn ids(&self, ids: &[u32]) -> Result<Arc<[u32]>, TensorError> {

@@ -3,9 +3,12 @@
 use std::fmt::Debug;
 
 use lorahub_kernels::{
-    LowRank, Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight as _, multiply, output_row,
+    LowRank, Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight as _, multiply, multiply_integer,
+    output_row,
 };
 use lorahub_weights::quant::{Format, Narrow};
+
+use serde::{Deserialize, Serialize};
 
 use crate::TensorError;
 
@@ -55,6 +58,17 @@ pub trait Matrix: Debug {
     fn row(&self, output: usize, out: &mut [f32]) -> Result<(), TensorError>;
 }
 
+/// How q8_0 matrices that are packed for the kernels are multiplied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arithmetic {
+    /// As f32.
+    #[default]
+    F32,
+    /// In integers, with activations of 16 bits, as [`multiply_integer_in`](lorahub_kernels::multiply_integer_in) says.
+    Integer,
+}
+
 /// A matrix in the order in which `lorahub_kernels` reads it.
 #[derive(Debug)]
 pub enum Packed {
@@ -64,6 +78,8 @@ pub enum Packed {
     F16(PackedF16),
     /// As q8_0.
     Q8(PackedQ8),
+    /// As q8_0, and multiplied in integers.
+    Q8Integer(PackedQ8),
 }
 
 /// Runs the same generic call on whichever format it is.
@@ -78,7 +94,7 @@ macro_rules! with_packed {
                 let $weight = packed.view();
                 $call
             }
-            Packed::Q8(packed) => {
+            Packed::Q8(packed) | Packed::Q8Integer(packed) => {
                 let $weight = packed.view();
                 $call
             }
@@ -88,7 +104,7 @@ macro_rules! with_packed {
 
 impl Packed {
     /// A narrow matrix whose form the kernels read.
-    pub(super) fn narrow(narrow: &Narrow) -> Option<Self> {
+    pub(super) fn narrow(narrow: &Narrow, arithmetic: Arithmetic) -> Option<Self> {
         let (rows, columns) = (narrow.rows(), narrow.columns());
         let bits = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
         match narrow.format() {
@@ -96,7 +112,13 @@ impl Packed {
                 let values: Vec<u16> = narrow.bytes().chunks_exact(2).map(bits).collect();
                 Some(Self::F16(PackedF16::new(&values, rows, columns)))
             }
-            Format::Q8_0 => Some(Self::Q8(PackedQ8::from_blocks(narrow.bytes(), rows, columns))),
+            Format::Q8_0 => {
+                let packed = PackedQ8::from_blocks(narrow.bytes(), rows, columns);
+                Some(match arithmetic {
+                    Arithmetic::F32 => Self::Q8(packed),
+                    Arithmetic::Integer => Self::Q8Integer(packed),
+                })
+            }
             Format::Q4_0 => None,
         }
     }
@@ -113,7 +135,7 @@ impl Packed {
         match self {
             Self::F32(_) => 4 * values,
             Self::F16(_) => 2 * values,
-            Self::Q8(_) => values / Format::Q8_0.block() * Format::Q8_0.block_bytes(),
+            Self::Q8(_) | Self::Q8Integer(_) => values / Format::Q8_0.block() * Format::Q8_0.block_bytes(),
         }
     }
 
@@ -125,6 +147,9 @@ impl Packed {
             data: out,
             stride: outputs,
         };
+        if let Self::Q8Integer(packed) = self {
+            return multiply_integer(x, packed.view(), 0..outputs, &mut out, Output::Store, scratch);
+        }
         with_packed!(self, weight => multiply(x, weight, 0..outputs, &mut out, Output::Store, scratch));
     }
 

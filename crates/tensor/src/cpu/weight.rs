@@ -12,7 +12,7 @@ use lorahub_weights::quant::Narrow;
 use super::attention;
 use super::buffer::{CpuTensor, Pool};
 use super::gemm::{Lent, Strided, for_each, multiply};
-use super::products::{Matrix, Packed, Products};
+use super::products::{Arithmetic, Matrix, Packed, Products};
 use super::view::View;
 use crate::TensorError;
 
@@ -48,6 +48,13 @@ pub(super) enum Kernels {
     Own,
     /// The same, but multiplied elsewhere.
     Elsewhere(Rc<dyn Products>),
+}
+
+impl Kernels {
+    /// Whether matrices are packed.
+    pub(super) fn pack(&self) -> bool {
+        !matches!(self, Self::Candle)
+    }
 }
 
 /// Memory that products reuse from call to call.
@@ -89,12 +96,19 @@ impl CpuWeight {
     }
 
     /// Values of this shape, held as `kernels` say.
-    pub(super) fn new(shape: &[usize], values: Values, kernels: &Kernels) -> Result<Self, TensorError> {
+    pub(super) fn new(
+        shape: &[usize],
+        values: Values,
+        kernels: &Kernels,
+        arithmetic: Arithmetic,
+    ) -> Result<Self, TensorError> {
         let own = match (kernels, shape, &values) {
             (Kernels::Own | Kernels::Elsewhere(_), &[rows, columns], Values::F32(data)) => {
                 Some(Packed::F32(PackedF32::new(Rows::new(data, rows, columns), columns)))
             }
-            (Kernels::Own | Kernels::Elsewhere(_), &[_, _], Values::Narrow(narrow)) => Packed::narrow(narrow),
+            (Kernels::Own | Kernels::Elsewhere(_), &[_, _], Values::Narrow(narrow)) => {
+                Packed::narrow(narrow, arithmetic)
+            }
             _ => None,
         };
         Ok(match (own, kernels) {

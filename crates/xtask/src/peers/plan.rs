@@ -200,12 +200,22 @@ fn in_browser() -> Vec<Subject> {
             candidates: &[1],
         }
     };
+    let integer = |threads| Subject {
+        name: "ours q8_0 in integers",
+        setup: json!({
+            "module": "wasm", "engine": "ours", "weights": "q8_0", "arithmetic": "integer",
+            "relaxed": true, "threads": threads
+        }),
+        ..ours("", "", true, threads, MODEL, &[16])
+    };
     let mut subjects = vec![
         ours(OURS, "f32", true, 1, ALL, &[1, 8, 16]),
         ours(OURS, "f32", true, 2, MODEL, &[1, 16]),
         ours("ours f32 without relaxed-simd", "f32", false, 1, ALL, &[16]),
         ours("ours q8_0", "q8_0", true, 1, MODEL, &[16]),
         ours("ours q8_0", "q8_0", true, 2, MODEL, &[16]),
+        integer(1),
+        integer(2),
         peer("candle", 1, ALL, json!({"module": "wasm", "engine": "candle"})),
     ];
     for threads in [1, 2] {
