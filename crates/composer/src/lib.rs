@@ -23,7 +23,7 @@ pub use held_out::{
 };
 pub use objective::{Objective, ObjectiveName, REFERENCE_L1, ShotLosses};
 pub use points::{uniform, unit};
-pub use record::{BaseRef, Checkpoint, ModuleRef, RECORD_SCHEMA, RunInputs, RunRecord};
+pub use record::{BaseRef, Checkpoint, ModuleRef, RECORD_SCHEMA, RunInputs, RunRecord, backend_then};
 pub use session::{
     BestSingle, HistoryPoint, Outcome, Phase, Point, Progress, Session, SessionState, Settings, Single, Step,
     StopReason,

@@ -85,7 +85,7 @@ pub struct RunRecord {
     /// The base model, the modules and the shots.
     #[serde(flatten)]
     pub inputs: RunInputs,
-    /// What computed.
+    /// What computed; where a search went on on something else, all of them, as [`backend_then`] puts it.
     pub backend: String,
     /// All settings.
     pub settings: Settings,
@@ -132,16 +132,19 @@ pub struct Checkpoint {
     pub schema: u32,
     /// The base model, the modules and the shots.
     pub inputs: RunInputs,
+    /// What has computed so far, as in [`RunRecord::backend`].
+    pub backend: String,
     /// The search.
     pub session: SessionState,
 }
 
 impl Checkpoint {
     /// A checkpoint of this session state.
-    pub fn new(inputs: RunInputs, session: SessionState) -> Self {
+    pub fn new(inputs: RunInputs, backend: String, session: SessionState) -> Self {
         Self {
             schema: RECORD_SCHEMA,
             inputs,
+            backend,
             session,
         }
     }
@@ -189,6 +192,15 @@ impl Checkpoint {
             )?;
         }
         same("set of shots", &saved.shots_sha256, &inputs.shots_sha256)
+    }
+}
+
+/// The names of what computed, when `now` goes on with what `before` began. The numbers of two backends, builds or ways of
+/// holding weights differ in their last digits at least.
+pub fn backend_then(before: &str, now: &str) -> String {
+    match before.rsplit(", then ").next() {
+        Some(last) if last == now => before.to_owned(),
+        _ => format!("{before}, then {now}"),
     }
 }
 

@@ -6,7 +6,7 @@ use common::{Mock, run, step};
 use lorahub_adapters::Rule;
 use lorahub_composer::{
     BaseRef, Checkpoint, ComposerError, ModuleRef, RunInputs, RunRecord, Session, SessionState, Settings, Shot, Step,
-    StopReason, shots_bytes,
+    StopReason, backend_then, shots_bytes,
 };
 use serde_json::Value;
 
@@ -173,9 +173,22 @@ fn inputs() -> RunInputs {
 #[test]
 fn a_checkpoint_is_for_its_own_inputs() {
     let session = Session::new(settings(40), 2).unwrap();
-    let bytes = Checkpoint::new(inputs(), session.state()).to_json().unwrap();
+    let bytes = Checkpoint::new(inputs(), "cpu (wasm, 1 thread)".to_owned(), session.state())
+        .to_json()
+        .unwrap();
     let checkpoint = Checkpoint::from_json(&bytes).unwrap();
     checkpoint.check(&inputs()).unwrap();
+    assert_eq!(
+        backend_then(&checkpoint.backend, "cpu (wasm, 1 thread)"),
+        checkpoint.backend
+    );
+    let moved = backend_then(&checkpoint.backend, "webgpu");
+    assert_eq!(moved, "cpu (wasm, 1 thread), then webgpu");
+    assert_eq!(backend_then(&moved, "webgpu"), moved);
+    assert_eq!(
+        backend_then(&moved, "cpu (wasm, 1 thread)"),
+        format!("{moved}, then cpu (wasm, 1 thread)")
+    );
     type Change = fn(&mut RunInputs);
     let cases: [(&str, Change); 4] = [
         ("base model", |i| i.base.sha256 = "c".repeat(64)),

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use lorahub_adapters::Rule;
 use lorahub_composer::{
     BaseRef, Checkpoint, Clock, HeldOut, HeldOutSettings, ModuleRef, Objective, Outcome, RunInputs, RunRecord, Session,
-    Settings, Shot, Step, evaluate_held_out, shots_bytes,
+    Settings, Shot, Step, backend_then, evaluate_held_out, shots_bytes,
 };
 use lorahub_weights::sha256_hex;
 use wasm_bindgen::JsCast as _;
@@ -119,13 +119,16 @@ impl Composer {
         on_progress: Option<&js_sys::Function>,
     ) -> Result<Outcome, Failure> {
         let inputs = self.inputs(&shots);
-        let mut session = match &settings.resume {
+        let (mut session, backend) = match &settings.resume {
             Some(json) => {
                 let saved = Checkpoint::from_json(json.as_bytes())?;
                 saved.check(&inputs)?;
-                Session::resume(saved.session)?
+                (
+                    Session::resume(saved.session)?,
+                    backend_then(&saved.backend, &self.backend()),
+                )
             }
-            None => self.session(&settings)?,
+            None => (self.session(&settings)?, self.backend()),
         };
         let engine = self.engine_with(session.settings().rule, &shots)?;
         loop {
@@ -141,7 +144,7 @@ impl Composer {
             };
             match step {
                 Ok(Step::Progress(progress)) => {
-                    let checkpoint = Checkpoint::new(inputs.clone(), session.state()).to_json()?;
+                    let checkpoint = Checkpoint::new(inputs.clone(), backend.clone(), session.state()).to_json()?;
                     let checkpoint = String::from_utf8_lossy(&checkpoint);
                     let report = Report {
                         progress: &progress,
@@ -157,7 +160,7 @@ impl Composer {
         }
         let outcome = session.outcome()?;
         let program = concat!("lorahub-web ", env!("CARGO_PKG_VERSION"));
-        let record = RunRecord::new(program, outcome.clone(), session.settings(), inputs, self.backend());
+        let record = RunRecord::new(program, outcome.clone(), session.settings(), inputs, backend);
         self.record.replace(Some(record));
         Ok(outcome)
     }

@@ -230,12 +230,14 @@ export function takeAway(
   act: { module: () => void; record: () => void; copy: (text: string) => void; copied: boolean },
 ): TemplateResult {
   const ready = j.run?.outcome !== undefined;
+  const by = String(j.run?.record?.backend ?? '');
   return html`<section class="panel" aria-labelledby="h-take">
     <h2 id="h-take">Take it with you</h2>
     <p class="hint">
       ${ready
         ? 'The composed module is an ordinary LoRA in PEFT’s format; the record says how it was found.'
         : 'After adapting: the composed module in PEFT’s format, and a record of how it was found.'}
+      ${by.includes(', then ') ? `This search was computed by ${by}: its numbers can differ in the last digits from those of one alone.` : nothing}
     </p>
     <div class="row-actions">
       <button type="button" class="secondary" data-testid=${T.downloadModule} ?disabled=${!ready} @click=${act.module}>

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lorahub_adapters::{Bank, Rule, compose, export};
 use lorahub_composer::{
     BaseRef, Checkpoint, ComposerError, ModuleRef, Objective, ObjectiveName, Outcome, RunInputs, RunRecord, Session,
-    SessionState, Settings, Shot, Step, StopReason, shots_bytes,
+    SessionState, Settings, Shot, Step, StopReason, backend_then, shots_bytes,
 };
 use lorahub_devices::{DeviceChoice, is_device_failure};
 use lorahub_t5::AnyEngine;
@@ -79,18 +79,26 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
     let bank = modules::bank_under(settings.rule, &modules, &base.model.base_spec())?;
     let engine = base.engine(Some(&bank), &shots, &arguments.shots)?;
     let inputs = inputs(&base, &bank, &shots);
-    let mut session = match saved {
+    let (mut session, backend) = match saved {
         Some(saved) => {
             saved.check(&inputs)?;
-            Session::resume(saved.session)?
+            (
+                Session::resume(saved.session)?,
+                backend_then(&saved.backend, &engine.backend()),
+            )
         }
-        None => Session::new(settings, bank.len())?,
+        None => (Session::new(settings, bank.len())?, engine.backend()),
     };
+    if backend != engine.backend() {
+        warn(&format!(
+            "this search was computed by {backend}: its numbers can differ in their last digits from those of one alone"
+        ));
+    }
 
-    let save = |state: SessionState| match &arguments.out {
+    let save = |state: SessionState, backend: &str| match &arguments.out {
         Some(out) => write(
             &out.join("checkpoint.json"),
-            &Checkpoint::new(inputs.clone(), state).to_json()?,
+            &Checkpoint::new(inputs.clone(), backend.to_owned(), state).to_json()?,
         ),
         None => Ok(()),
     };
@@ -98,7 +106,7 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
         let base = Base::load_on(&place, DeviceChoice::Cpu, dtype, Some(&stop))?;
         base.engine(Some(&bank), &shots, &arguments.shots)
     };
-    let backend = search(&mut session, engine, on_cpu, &stop, save)?;
+    let backend = search(&mut session, engine, backend, on_cpu, &stop, save)?;
 
     let outcome = session.outcome()?;
     if let Some(out) = &arguments.out {
@@ -200,15 +208,15 @@ fn inputs(base: &Base, bank: &Bank, shots: &[Shot]) -> RunInputs {
 fn search(
     session: &mut Session,
     mut engine: Box<dyn AnyEngine>,
+    mut backend: String,
     on_cpu: impl FnOnce() -> Result<Box<dyn AnyEngine>, CliError>,
     stop: &AtomicBool,
-    save: impl Fn(SessionState) -> Result<(), CliError>,
+    save: impl Fn(SessionState, &str) -> Result<(), CliError>,
 ) -> Result<String, CliError> {
     let clock = Watch::start();
     let mut reporter = Reporter::new();
-    let mut backend = engine.backend();
     let mut on_cpu = Some(on_cpu);
-    save(session.state())?;
+    save(session.state(), &backend)?;
     let done = loop {
         if stop.load(Ordering::Relaxed) {
             session.cancel();
@@ -216,7 +224,7 @@ fn search(
         match pollster::block_on(session.step(&*engine, &clock)) {
             Ok(Step::Progress(progress)) => {
                 reporter.search(&progress);
-                save(session.state())?;
+                save(session.state(), &backend)?;
             }
             Ok(Step::Done { .. }) => break Ok(()),
             // Stopped inside a generation: the session is as before it, and the next step ends it.
@@ -228,7 +236,7 @@ fn search(
                 reporter.finish();
                 warn(&format!("{error}; the search goes on on the CPU"));
                 engine = on_cpu()?;
-                backend = format!("{backend}, then {}", engine.backend());
+                backend = backend_then(&backend, &engine.backend());
             }
             Err(error) => break Err(error.into()),
         }
@@ -388,7 +396,8 @@ mod tests {
 
     fn searched(session: &mut Session, engine: Box<dyn AnyEngine>) -> Result<String, CliError> {
         let on_cpu = || Ok(bowl(usize::MAX, "").0);
-        search(session, engine, on_cpu, &AtomicBool::new(false), |_| Ok(()))
+        let backend = engine.backend();
+        search(session, engine, backend, on_cpu, &AtomicBool::new(false), |_, _| Ok(()))
     }
 
     #[test]

@@ -262,6 +262,14 @@ fn ctrl_c_keeps_the_best_and_the_rest_can_follow() {
     }
     let same = ["--resume", saved.as_str(), "--seed", "5", "--rule", "exact"];
     assert_eq!(without_seconds(task.adapt(&same)), resumed);
+
+    // What it goes on with is told, where that is something else.
+    let narrow = task.adapt(&["--resume", &saved, "--dtype", "f16"]);
+    let [before, after] = [&resumed, &narrow].map(|run| run["backend"].as_str().unwrap().to_owned());
+    assert!(
+        after.starts_with(&format!("{before}, then cpu")) && after.contains("f16 weights"),
+        "{after}"
+    );
 }
 
 #[test]
