@@ -97,6 +97,9 @@ impl Job {
         /// A panel is widened, and read from a far cache, once for this many rows.
         const ROWS: u32 = 40;
         const COLUMNS: u32 = 8 * PANEL as u32;
+        if workers == 1 {
+            return 1;
+        }
         let most = if self.by_rows(workers) {
             self.m / ROWS
         } else if self.low_rank.rank == 0 {
@@ -402,6 +405,7 @@ mod tests {
         assert_eq!(job(5, 1024, 0).parts(2), 8);
         assert_eq!(job(5, 1024, 16).parts(2), 2, "LoRAs are not made many times");
         assert_eq!(job(5, 16, 0).parts(2), 2);
+        assert_eq!(job(320, 512, 0).parts(1), 1);
     }
 
     /// Every result is one part's, and no other's.

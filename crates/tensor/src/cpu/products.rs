@@ -7,7 +7,6 @@ use lorahub_kernels::{
     output_row,
 };
 use lorahub_weights::quant::{Format, Narrow};
-
 use serde::{Deserialize, Serialize};
 
 use crate::TensorError;
