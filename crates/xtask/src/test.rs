@@ -306,8 +306,11 @@ fn size_gates() -> Result<(), Error> {
 }
 
 fn browser_step() -> Result<(), Error> {
-    // native.test.mjs compares the page with the command line.
-    Cmd::cargo().args(["build", "--package", "lorahub-cli"]).run()?;
+    // native.test.mjs compares the page with the command line. Its tests need the program, and among all packages it has
+    // the features that it has in `tests`; by itself it would have others, and its dependencies be built once more.
+    Cmd::cargo()
+        .args(["test", "--workspace", "--test", "cli", "--no-run"])
+        .run()?;
     node_tests(".test.mjs", browser::CHROMIUM, &browser::chromium()?)
 }
 
