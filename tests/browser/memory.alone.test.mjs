@@ -19,8 +19,13 @@ const BUDGET = 16;
 /** For the process to hear of it and free what it had. */
 const IDLE_MS = 500;
 const LOOKS = 8;
-/** Of the GPU process, which has its own caches. */
+/** By which the buffers kept for reuse may differ. */
 const SHARE = 0.05;
+/**
+ * Of what the rounds would add to the GPU process if each kept its buffers. The process has caches of its own, which went
+ * on filling by up to 9 MB in these rounds where those would be 40.
+ */
+const LEAK = 0.5;
 
 let server;
 let browser;
@@ -99,6 +104,7 @@ test('twenty rounds hold what two do', { timeout: 900_000 }, async (t) => {
   assert.ok(early.liveBytes > 0 && early.liveBuffers > 0, 'nothing is on the GPU');
   for (const figure of ['liveBytes', 'liveBuffers']) assert.equal(late[figure], early[figure], figure);
   assert.ok(late.freeBytes <= early.freeBytes * (1 + SHARE), `kept for reuse: ${late.freeBytes} bytes, ${early.freeBytes} after ${FEW}`);
-  const growth = (late.process - early.process) / Math.max(1, early.process);
-  assert.ok(growth <= SHARE, `the GPU process grew by ${(100 * growth).toFixed(1)} %`);
+  const growth = late.process - early.process;
+  const kept = (MANY - FEW) * (early.liveBytes + early.freeBytes);
+  assert.ok(growth <= LEAK * kept, `the GPU process grew by ${growth} bytes; rounds that keep their buffers would add ${kept}`);
 });
