@@ -54,6 +54,8 @@ async function profile(setup) {
     times.set(part, times.get(part) + profile.timeDeltas[at]);
   });
   const total = [...times.values()].reduce((a, b) => a + b, 0);
+  const [products] = times.values();
+  if (products < total / 2) throw new Error("the kernel module's functions are not found: do they have names now?");
   return { milliseconds, shares: [...times.values()].map((time) => time / total) };
 }
 

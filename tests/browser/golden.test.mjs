@@ -76,8 +76,10 @@ describe('the number of threads changes no bit', () => {
   }
 });
 
-/** Rounded to 16 bits an activation is off by 2^-16 of the largest in its row. Where this base is least sure that came to
- * 8e-4 of the largest logit, and its weights' own 8 bits to 1e-1 (docs/quantised.md). */
+/**
+ * Rounded to 16 bits an activation is off by 2^-16 of the largest in its row. Where this base is least sure that came to
+ * 8e-4 of the largest logit, and its weights' own 8 bits to 1e-1 (docs/quantised.md).
+ */
 test('integer products differ by the rounding of activations', { timeout: 120_000 }, async (t) => {
   const q8 = { dtype: 'q8_0', instructions: 'relaxed-simd', threads: 1 };
   const [exact, integer] = [await logits(q8), await logits({ ...q8, arithmetic: 'integer' })];

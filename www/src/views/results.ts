@@ -237,7 +237,7 @@ export function takeAway(
       ${ready
         ? 'The composed module is an ordinary LoRA in PEFT’s format; the record says how it was found.'
         : 'After adapting: the composed module in PEFT’s format, and a record of how it was found.'}
-      ${by.includes(', then ') ? `This search was computed by ${by}: its numbers can differ in the last digits from those of one alone.` : nothing}
+      ${by.includes(', then ') ? `This search was computed by ${by}: its numbers are not quite those that one alone would give.` : nothing}
     </p>
     <div class="row-actions">
       <button type="button" class="secondary" data-testid=${T.downloadModule} ?disabled=${!ready} @click=${act.module}>

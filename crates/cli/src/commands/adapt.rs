@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &AdaptArgs) -> Result<(), CliError> {
     };
     if backend != engine.backend() {
         warn(&format!(
-            "this search was computed by {backend}: its numbers can differ in their last digits from those of one alone"
+            "this search was computed by {backend}: its numbers are not quite those that one alone would give"
         ));
     }
 
