@@ -99,6 +99,7 @@ export class LorahubComposer extends LitElement {
       },
       use: (model) => this.#journey.use(model),
       model: () => this.#journey.model,
+      secondsFor: (config) => (this.#journey.busy ? undefined : this.#journey.engine?.secondsFor(config)),
       fail: (thrown) => this.#journey.report(thrown),
       changed: () => this.requestUpdate(),
     },

@@ -48,6 +48,7 @@ export const T = {
   weights: 'weights',
   filesWeights: 'files-weights',
   factFree: 'fact-free',
+  factTime: 'fact-time',
   factLicence: 'fact-licence',
   fetch: 'fetch',
   fetchCancel: 'fetch-cancel',

@@ -64,6 +64,7 @@ export function readyModels(journey: Journey, remembered: Remembered, host: Host
       library: (onCrash) => Library.open({ place: { address: '' }, wasmUrl: '', start: () => asWorker(host, []), onCrash }),
       use: (model) => journey.use(model),
       model: () => journey.model,
+      secondsFor: (config) => (journey.busy ? undefined : journey.engine?.secondsFor(config)),
       fail: (thrown) => journey.report(thrown),
       changed: () => undefined,
     },

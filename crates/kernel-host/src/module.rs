@@ -21,7 +21,7 @@ const SIMD128_SHARED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/simd128_
 
 /// Bytes that an instance needs for itself: its data, which are a panic's words that nobody reads, and above them its
 /// stack, whose functions hold little else than a few slices.
-pub(crate) const PLACE: usize = 1 << 16;
+pub(crate) const PLACE: usize = 1 << 17;
 
 /// What a place starts on, and each of its parts.
 pub(crate) const ALIGN: usize = 64;
@@ -70,6 +70,10 @@ extern "C" {
     /// Writes the weights of one output of the job's matrix.
     #[wasm_bindgen(method)]
     pub(crate) fn output_row(this: &Exports, job: u32, output: u32);
+
+    /// Packs the transpose of the job's outputs.
+    #[wasm_bindgen(method)]
+    pub(crate) fn transpose(this: &Exports, job: u32);
 
     /// Looks at a word until it is another than `seen`, at most so many times; what it is then.
     #[wasm_bindgen(method)]

@@ -4,12 +4,12 @@ use std::cell::{RefCell, UnsafeCell};
 use std::mem::offset_of;
 use std::rc::Rc;
 
-use lorahub_kernels::{Job, LowRank, Scratch};
+use lorahub_kernels::{F32Panels, Form, Job, LowRank, PANEL, Rows, RowsMut, Scratch, Weight as _};
 use lorahub_tensor::{Matrix, Packed, Products, TensorError};
 
 use crate::HostError;
 use crate::module::{ALIGN, Build, Exports, PLACE, RELAXED, compile, instantiate};
-use crate::space::{added, job, low_rank_job, parts};
+use crate::space::{added, job, low_rank_job, of_head, parts, transposed_job, without_addresses};
 
 /// Memory that the instance alone uses.
 #[repr(C, align(64))]
@@ -24,6 +24,8 @@ struct Instance {
     place: Box<UnsafeCell<Place>>,
     /// What LoRAs have between their two matrices; kept and grown.
     hidden: RefCell<Vec<f32>>,
+    /// Where matrices are transposed, head by head; kept and grown.
+    transposed: RefCell<Vec<[f32; PANEL]>>,
 }
 
 impl Instance {
@@ -70,6 +72,7 @@ impl Own {
             exports,
             place,
             hidden: RefCell::default(),
+            transposed: RefCell::default(),
         })))
     }
 }
@@ -89,6 +92,29 @@ impl Products for Own {
             instance: self.0.clone(),
             scratch: RefCell::default(),
         }))
+    }
+
+    fn multiply(&self, x: Rows<'_>, weight: F32Panels<'_>, columns: usize, out: &mut RowsMut<'_>) {
+        let (outputs, inputs) = (weight.outputs(), weight.inputs());
+        // From a matrix's first number to its last.
+        let reach = |stride: usize, width: usize| x.count.saturating_sub(1) * stride + width;
+        assert!(
+            columns <= outputs
+                && x.data.len() >= reach(x.stride, inputs)
+                && out.data.len() >= reach(out.stride, columns),
+            "operands of another shape"
+        );
+        let job = Job {
+            weights: weight.rows().as_ptr() as u32,
+            x: x.data.as_ptr() as u32,
+            x_stride: x.stride as u32,
+            m: x.count as u32,
+            out: out.data.as_mut_ptr() as u32,
+            out_stride: out.stride as u32,
+            columns: columns as u32,
+            ..without_addresses(Form::F32, (outputs, inputs))
+        };
+        self.0.run(job, None);
     }
 
     fn add_low_rank(&self, rows: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) -> Result<(), TensorError> {
@@ -120,9 +146,16 @@ struct Held {
 }
 
 impl Matrix for Held {
-    fn product(&self, rows: usize, x: &[f32], low: Option<LowRank<'_>>, out: &mut [f32]) -> Result<(), TensorError> {
+    fn product(
+        &self,
+        rows: usize,
+        heads: usize,
+        x: &[f32],
+        low: Option<LowRank<'_>>,
+        out: &mut [f32],
+    ) -> Result<(), TensorError> {
         let (outputs, inputs) = self.packed.dims();
-        check(rows, x, inputs, out, outputs);
+        check(rows, x, heads * inputs, out, outputs);
         let (weights, scales) = parts(&self.packed);
         let job = Job {
             weights: weights.as_ptr() as u32,
@@ -132,7 +165,34 @@ impl Matrix for Held {
             out: out.as_mut_ptr() as u32,
             ..job(&self.packed)
         };
-        self.instance.run(job, low);
+        for head in 0..heads as u32 {
+            self.instance.run(of_head(job, head, heads as u32), low);
+        }
+        Ok(())
+    }
+
+    fn transposed_product(&self, rows: usize, heads: usize, x: &[f32], out: &mut [f32]) -> Result<(), TensorError> {
+        let (outputs, inputs) = self.packed.dims();
+        check(rows, x, outputs, out, heads * inputs);
+        let (scratch, memory) = (
+            &mut *self.scratch.borrow_mut(),
+            &mut *self.instance.transposed.borrow_mut(),
+        );
+        let width = outputs / heads;
+        for head in 0..heads {
+            let weights = self
+                .packed
+                .transposed(head * width..(head + 1) * width, memory, scratch);
+            let job = transposed_job((outputs, inputs), head as u32, heads as u32);
+            let job = Job {
+                weights: weights.as_ptr() as u32,
+                x: x.as_ptr() as u32 + job.x,
+                m: rows as u32,
+                out: out.as_mut_ptr() as u32 + job.out,
+                ..job
+            };
+            self.instance.run(job, None);
+        }
         Ok(())
     }
 

@@ -5,14 +5,17 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use js_sys::{Array, Atomics, Function, Int32Array, Object, Reflect, WebAssembly};
-use lorahub_kernels::{Job, LowRank, LowRankJob, SharedJob};
+use lorahub_kernels::{
+    F32Panels, Job, LowRank, LowRankJob, Output, PANEL, Rows, RowsMut, SharedJob, multiply_in, packed_rows,
+};
 use lorahub_tensor::{Matrix, Packed, Products, TensorError};
 use wasm_bindgen::prelude::*;
 use web_sys::{Blob, BlobPropertyBag, Url, Worker};
 
 use crate::HostError;
 use crate::module::{ALIGN, Build, Exports, PLACE, compile, data_and_stack, instantiate};
-use crate::space::{Piece, Space, added, job, low_rank_job, parts};
+use crate::own::Own;
+use crate::space::{Piece, Space, added, job, low_rank_job, of_head, parts, transposed_job};
 
 /// Multiply-adds below which a product is done before a second thread would have woken up.
 const ALONE: usize = 1 << 20;
@@ -94,6 +97,8 @@ struct Threads {
     /// The operands of the product under way; kept and grown.
     operands: RefCell<Option<Piece>>,
     number: Cell<i32>,
+    /// The same instructions in the program's own memory, where the program itself has not got them.
+    here: Option<Own>,
 }
 
 /// See the module.
@@ -126,6 +131,10 @@ impl Shared {
             helpers,
             operands: RefCell::default(),
             number: Cell::new(0),
+            here: match build {
+                Build::Relaxed => Some(Own::open()?),
+                Build::Simd128 => None,
+            },
         })))
     }
 }
@@ -215,6 +224,18 @@ fn start(module: &WebAssembly::Module, space: &Space) -> Result<(Helper, Ready),
 }
 
 impl Threads {
+    /// Places for the operands of one product, of so many numbers each.
+    fn places<const N: usize>(&self, sizes: [usize; N]) -> Result<[u32; N], HostError> {
+        let mut end = 0;
+        let places = sizes.map(|numbers| {
+            let start = end;
+            end += (4 * numbers).next_multiple_of(ALIGN);
+            start as u32
+        });
+        let at = self.operands(end)?;
+        Ok(places.map(|place| at + place))
+    }
+
     /// Room for the operands of one product.
     fn operands(&self, bytes: usize) -> Result<u32, HostError> {
         let kept = &mut *self.operands.borrow_mut();
@@ -227,12 +248,19 @@ impl Threads {
         Ok(kept.as_ref().map_or(0, Piece::address))
     }
 
-    /// Copies the operands into the shared memory, runs the job there, and copies the results out. Without a product
-    /// of its own the job adds to what `out` holds.
-    fn compute(&self, job: Job, x: &[f32], low: Option<LowRank<'_>>, out: &mut [f32]) -> Result<(), HostError> {
+    /// Copies the operands into the shared memory, runs the job there for each head, and copies the results out. Without
+    /// a product of its own the job adds to what `out` holds.
+    fn compute(
+        &self,
+        job: Job,
+        heads: usize,
+        x: &[f32],
+        low: Option<LowRank<'_>>,
+        out: &mut [f32],
+    ) -> Result<(), HostError> {
         let rows = out.len() / (job.n as usize).max(1);
         assert!(
-            x.len() == rows * job.k as usize && out.len() == rows * job.n as usize,
+            x.len() == rows * heads * job.k as usize && out.len() == rows * job.n as usize,
             "operands of another shape"
         );
         let hidden = low.map_or(0, |low| (self.helpers.len() + 1) * rows * low.rank);
@@ -243,15 +271,8 @@ impl Threads {
                 low.factors.unwrap_or_default(),
             )
         });
-        let sizes = [x.len(), out.len(), a.len(), b.len(), factors.len(), hidden];
-        let mut end = 0;
-        let places = sizes.map(|numbers| {
-            let start = end;
-            end += (4 * numbers).next_multiple_of(ALIGN);
-            start as u32
-        });
-        let at = self.operands(end)?;
-        let [x_at, out_at, a_at, b_at, factors_at, hidden_at] = places.map(|place| at + place);
+        let [x_at, out_at, a_at, b_at, factors_at, hidden_at] =
+            self.places([x.len(), out.len(), a.len(), b.len(), factors.len(), hidden])?;
         self.space.write_numbers(x_at, x);
         if job.weights == 0 {
             self.space.write_numbers(out_at, out);
@@ -263,15 +284,55 @@ impl Threads {
             let factors_at = low.factors.map_or(0, |_| factors_at);
             low_rank_job(&low, rows as u32, [a_at, b_at, factors_at, hidden_at])
         });
-        self.run(Job {
+        let job = Job {
             x: x_at,
             m: rows as u32,
             out: out_at,
             low_rank: low_rank.unwrap_or_default(),
             ..job
-        })?;
+        };
+        for head in 0..heads as u32 {
+            self.run(of_head(job, head, heads as u32))?;
+        }
         self.space.read_numbers(out_at, out);
         Ok(())
+    }
+
+    /// The same of the transposed product, [`Matrix::transposed_product`].
+    fn compute_transposed(&self, job: Job, heads: usize, x: &[f32], out: &mut [f32]) -> Result<(), HostError> {
+        let (outputs, inputs) = (job.n as usize, job.k as usize);
+        let rows = x.len() / outputs;
+        assert!(
+            x.len() == rows * outputs && out.len() == rows * heads * inputs,
+            "operands of another shape"
+        );
+        let panels = PANEL * packed_rows(inputs, outputs / heads);
+        let [x_at, out_at, panels_at] = self.places([x.len(), out.len(), panels])?;
+        self.space.write_numbers(x_at, x);
+        for head in 0..heads as u32 {
+            let transpose = Job {
+                out: panels_at,
+                ..of_head(job, head, heads as u32)
+            };
+            self.give_alone(transpose);
+            self.exports.transpose(self.seat.address(Seat::JOB));
+            let job = transposed_job((outputs, inputs), head, heads as u32);
+            self.run(Job {
+                weights: panels_at,
+                x: x_at + job.x,
+                m: rows as u32,
+                out: out_at + job.out,
+                ..job
+            })?;
+        }
+        self.space.read_numbers(out_at, out);
+        Ok(())
+    }
+
+    /// Sets a job that this thread does alone.
+    fn give_alone(&self, job: Job) {
+        let (parts, taken) = (1, 0);
+        self.seat.give(&self.space, SharedJob { job, parts, taken }, 0);
     }
 
     /// Runs one job on as many threads as it is worth.
@@ -354,9 +415,16 @@ impl Products for Shared {
         }))
     }
 
+    fn multiply(&self, x: Rows<'_>, weight: F32Panels<'_>, columns: usize, out: &mut RowsMut<'_>) {
+        match &self.0.here {
+            Some(here) => here.multiply(x, weight, columns, out),
+            None => multiply_in(x, weight, 0..columns, out, Output::Store, &mut []),
+        }
+    }
+
     fn add_low_rank(&self, rows: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) -> Result<(), TensorError> {
         debug_assert_eq!(out.len(), rows * low.outputs, "rows of results");
-        Ok(self.0.compute(added(&low), x, Some(low), out)?)
+        Ok(self.0.compute(added(&low), 1, x, Some(low), out)?)
     }
 }
 
@@ -378,20 +446,27 @@ impl Drop for Held {
 }
 
 impl Matrix for Held {
-    fn product(&self, rows: usize, x: &[f32], low: Option<LowRank<'_>>, out: &mut [f32]) -> Result<(), TensorError> {
+    fn product(
+        &self,
+        rows: usize,
+        heads: usize,
+        x: &[f32],
+        low: Option<LowRank<'_>>,
+        out: &mut [f32],
+    ) -> Result<(), TensorError> {
         debug_assert_eq!(out.len(), rows * self.job.n as usize, "rows of results");
-        Ok(self.threads.compute(self.job, x, low, out)?)
+        Ok(self.threads.compute(self.job, heads, x, low, out)?)
+    }
+
+    fn transposed_product(&self, rows: usize, heads: usize, x: &[f32], out: &mut [f32]) -> Result<(), TensorError> {
+        debug_assert_eq!(x.len(), rows * self.job.n as usize, "rows of activations");
+        Ok(self.threads.compute_transposed(self.job, heads, x, out)?)
     }
 
     fn row(&self, output: usize, out: &mut [f32]) -> Result<(), TensorError> {
         let threads = &*self.threads;
         let at = threads.operands(4 * out.len())?;
-        let shared = SharedJob {
-            job: Job { out: at, ..self.job },
-            parts: 1,
-            taken: 0,
-        };
-        threads.seat.give(&threads.space, shared, 0);
+        threads.give_alone(Job { out: at, ..self.job });
         threads
             .exports
             .output_row(threads.seat.address(Seat::JOB), output as u32);

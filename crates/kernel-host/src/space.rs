@@ -34,7 +34,8 @@ pub(crate) fn added(low: &LowRank<'_>) -> Job {
     without_addresses(Form::F32, (low.outputs, low.inputs))
 }
 
-fn without_addresses(form: Form, (outputs, inputs): (usize, usize)) -> Job {
+/// A product with a matrix of this form and these dimensions, and no addresses.
+pub(crate) fn without_addresses(form: Form, (outputs, inputs): (usize, usize)) -> Job {
     Job {
         form,
         n: outputs as u32,
@@ -42,12 +43,39 @@ fn without_addresses(form: Form, (outputs, inputs): (usize, usize)) -> Job {
         weights: 0,
         scales: 0,
         x: 0,
+        x_stride: inputs as u32,
         m: 0,
         out: 0,
+        out_stride: outputs as u32,
         first: 0,
         columns: outputs as u32,
         scratch: 0,
         low_rank: LowRankJob::default(),
+    }
+}
+
+/// A head's part of a product whose `x` is `[m, heads, inputs]`.
+pub(crate) fn of_head(job: Job, head: u32, heads: u32) -> Job {
+    let columns = job.n / heads;
+    Job {
+        x: job.x + 4 * head * job.k,
+        x_stride: heads * job.k,
+        first: head * columns,
+        columns,
+        ..job
+    }
+}
+
+/// A head's part of the transposed product with a matrix of these dimensions, no addresses but the head's own offsets
+/// in `x` and `out`.
+pub(crate) fn transposed_job((outputs, inputs): (usize, usize), head: u32, heads: u32) -> Job {
+    let width = outputs / heads as usize;
+    Job {
+        x: 4 * head * width as u32,
+        x_stride: outputs as u32,
+        out: 4 * head * inputs as u32,
+        out_stride: heads * inputs as u32,
+        ..without_addresses(Form::F32, (inputs, width))
     }
 }
 

@@ -41,6 +41,16 @@ mod exports {
         unsafe { (*job).output_row(output) }
     }
 
+    /// Packs the transpose of some outputs' weights.
+    ///
+    /// # Safety
+    /// `job` is a valid [`Job`] in this memory.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn transpose(job: *const Job) {
+        // SAFETY: the caller's word.
+        unsafe { (*job).transpose() }
+    }
+
     /// Looks at `word` until it is another than `seen`, at most `looks` times. Returns what it is.
     ///
     /// # Safety

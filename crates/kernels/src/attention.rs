@@ -1,10 +1,12 @@
 //! Attention of one head over one sequence, whose operands are activations: packed anew for each product, because a
 //! panel serves every query.
 
-use crate::multiply::{Output, Rows, RowsMut};
+use std::ops::Range;
+
+use crate::multiply::{Output, Rows, RowsMut, multiply_in};
 use crate::owned::PackedF32;
+use crate::pack::F32Panels;
 use crate::rows::softmax;
-use crate::scratch::{Scratch, multiply};
 
 /// Queries whose scores are held at once: with 256 keys 64 KiB, which stay in a cache.
 const QUERY_BLOCK: usize = 64;
@@ -15,7 +17,6 @@ pub struct AttentionScratch {
     keys: PackedF32,
     values: PackedF32,
     scores: Vec<f32>,
-    panels: Scratch,
 }
 
 /// One head's relative position bias.
@@ -52,13 +53,34 @@ pub fn attention_head(
     out: &mut RowsMut<'_>,
     scratch: &mut AttentionScratch,
 ) {
+    attention_head_by(q, k, v, width, bias, causal, out, scratch, |x, weight, columns, out| {
+        multiply_in(x, weight, columns, out, Output::Store, &mut []);
+    });
+}
+
+/// The same with somebody else's products: `multiply` stores `x W^T` for some of the outputs, as
+/// [`multiply_in`](crate::multiply_in) does.
+///
+/// # Panics
+/// As [`attention_head`] does.
+#[expect(clippy::too_many_arguments, reason = "those of `attention_head`, and who multiplies")]
+pub fn attention_head_by(
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    width: usize,
+    bias: Option<HeadBias<'_>>,
+    causal: bool,
+    out: &mut RowsMut<'_>,
+    scratch: &mut AttentionScratch,
+    mut multiply: impl FnMut(Rows<'_>, F32Panels<'_>, Range<usize>, &mut RowsMut<'_>),
+) {
     assert_eq!(k.count, v.count, "as many keys as values");
     let keys = k.count;
     let AttentionScratch {
         keys: packed_keys,
         values: packed_values,
         scores,
-        panels,
     } = scratch;
     packed_keys.pack(k, width);
     packed_values.pack_transposed(v, width);
@@ -76,7 +98,7 @@ pub fn attention_head(
             data: scores,
             stride: keys,
         };
-        multiply(queries, packed_keys.view(), 0..reach, &mut block, Output::Store, panels);
+        multiply(queries, packed_keys.view(), 0..reach, &mut block);
         for (i, row) in (first..first + count).zip(scores.chunks_exact_mut(keys.max(1))) {
             let seen = if causal { keys.min(i + 1) } else { keys };
             let bias = bias.map(|HeadBias { by_distance, zero }| &by_distance[zero - i..][..seen]);
@@ -88,6 +110,6 @@ pub fn attention_head(
             data: &mut out.data[first * out.stride..],
             stride: out.stride,
         };
-        multiply(weights, packed_values.view(), 0..width, &mut out, Output::Store, panels);
+        multiply(weights, packed_values.view(), 0..width, &mut out);
     }
 }

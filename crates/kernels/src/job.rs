@@ -47,10 +47,14 @@ pub struct Job {
     pub scales: u32,
     /// The activations, `[m, k]`.
     pub x: u32,
+    /// From one of their rows' start to the next one's.
+    pub x_stride: u32,
     /// Number of their rows.
     pub m: u32,
     /// The results, `[m, n]`, of which `columns` are written.
     pub out: u32,
+    /// From one of their rows' start to the next one's.
+    pub out_stride: u32,
     /// The first output that is computed, a multiple of [`PANEL`].
     pub first: u32,
     /// Number of outputs that are computed.
@@ -131,8 +135,8 @@ impl Job {
         if self.by_rows(parts) {
             let (start, m) = share(self.m, ROWS);
             Self {
-                x: self.x + 4 * start * self.k,
-                out: self.out + 4 * start * self.n,
+                x: self.x + 4 * start * self.x_stride,
+                out: self.out + 4 * start * self.out_stride,
                 m,
                 low_rank: LowRankJob {
                     first: self.low_rank.first + start,
@@ -159,8 +163,10 @@ impl Job {
             self.weights,
             self.scales,
             self.x,
+            self.x_stride,
             self.m,
             self.out,
+            self.out_stride,
             self.first,
             self.columns,
             self.scratch,
@@ -191,21 +197,21 @@ impl Job {
         use crate::low_rank::add_low_rank_in;
         use crate::multiply::{Output, Rows, RowsMut, multiply_in};
 
-        let [n, k, m] = [self.n, self.k, self.m].map(|size| size as usize);
+        let [k, m, x_stride, stride] = [self.k, self.m, self.x_stride, self.out_stride].map(|size| size as usize);
         let (first, columns) = (self.first as usize, self.columns as usize);
         if m == 0 || columns == 0 {
             return;
         }
-        // SAFETY: the caller's word. The results are those from the first column of the first row to the last one of
-        // the last.
+        // SAFETY: the caller's word. The activations are those from the first row's start to the last one's end, the
+        // results those from the first column of the first row to the last one of the last.
         let (x, out) = unsafe {
             (
-                slice::from_raw_parts(self.x as *const f32, m * k),
-                slice::from_raw_parts_mut((self.out as *mut f32).add(first), (m - 1) * n + columns),
+                slice::from_raw_parts(self.x as *const f32, (m - 1) * x_stride + k),
+                slice::from_raw_parts_mut((self.out as *mut f32).add(first), (m - 1) * stride + columns),
             )
         };
-        let (x, range) = (Rows::new(x, m, k), first..first + columns);
-        let out = &mut RowsMut { data: out, stride: n };
+        let (x, range) = (Rows::new(x, m, x_stride), first..first + columns);
+        let out = &mut RowsMut { data: out, stride };
         if self.weights != 0 {
             // SAFETY: the caller's word.
             let weight = unsafe { self.weight() };
@@ -279,6 +285,29 @@ impl Job {
             Held::F32(weight) => output_row_in(weight, output, out, scratch),
             Held::F16(weight) => output_row_in(weight, output, out, scratch),
             Held::Q8(weight) => output_row_in(weight, output, out, scratch),
+        }
+    }
+
+    /// Packs the transpose of the outputs `first..first + columns`, [as f32](crate::transpose_in), at `out`; `x`, `m`
+    /// and the strides are not looked at.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run)'s.
+    #[cfg(target_arch = "wasm32")]
+    pub unsafe fn transpose(&self) {
+        use crate::pack::transpose_in;
+
+        let outputs = self.first as usize..(self.first + self.columns) as usize;
+        // SAFETY: the caller's word.
+        let (weight, scratch, out) = unsafe {
+            let rows = packed_rows(self.k as usize, outputs.len());
+            let out = slice::from_raw_parts_mut(self.out as *mut [f32; PANEL], rows);
+            (self.weight(), self.scratch(), out)
+        };
+        match weight {
+            Held::F32(weight) => transpose_in(weight, outputs, out, scratch),
+            Held::F16(weight) => transpose_in(weight, outputs, out, scratch),
+            Held::Q8(weight) => transpose_in(weight, outputs, out, scratch),
         }
     }
 
@@ -390,8 +419,10 @@ mod tests {
             weights: 1,
             scales: 0,
             x: 0,
+            x_stride: 512,
             m,
             out: 0,
+            out_stride: columns,
             first: 0,
             columns,
             scratch: 0,
@@ -422,8 +453,10 @@ mod tests {
                         weights: 0,
                         scales: 0,
                         x: 1 << 10,
+                        x_stride: k,
                         m,
                         out: 1 << 20,
+                        out_stride: n,
                         first: 0,
                         columns: n,
                         scratch: 0,

@@ -53,12 +53,12 @@ pub use job::{Form, Job, LowRankJob, SharedJob};
 pub use low_rank::{LowRank, add_low_rank_in, packed_rows};
 pub use multiply::{Output, Rows, RowsMut, SCRATCH_ROWS, multiply_in};
 pub use narrow::{F16Panels, Q8_BLOCK, Q8Panels};
-pub use pack::{F32Panels, K_BLOCK, PANEL, Weight, output_row_in};
+pub use pack::{F32Panels, K_BLOCK, PANEL, Weight, output_row_in, transpose_in};
 
 #[cfg(feature = "std")]
 pub use self::{
-    attention::{AttentionScratch, HeadBias, attention_head},
+    attention::{AttentionScratch, HeadBias, attention_head, attention_head_by},
     owned::{PackedF16, PackedF32, PackedQ8},
     rows::{EXP_ERROR, LogSumExp, gated_gelu, rms_norm, softmax},
-    scratch::{Scratch, multiply, multiply_integer, output_row},
+    scratch::{Scratch, multiply, multiply_integer, output_row, transpose},
 };

@@ -1,5 +1,8 @@
 //! Weights cut into panels, the order in which the micro-kernels read them.
 
+use core::ops::Range;
+
+use crate::simd::F32x4;
 use crate::tile::tile;
 
 /// Columns of one panel.
@@ -80,6 +83,60 @@ pub fn output_row_in<W: Weight>(weight: W, output: usize, out: &mut [f32], scrat
     }
 }
 
+/// Packs the transpose of some outputs' weights as f32: products with it are `x W` where those with `W` are `x W^T`.
+///
+/// # Shapes
+/// - `outputs`: inside `0..n`; starts at a multiple of [`PANEL`], and no more than [`K_BLOCK`] of them
+/// - `out`: the packed rows of `k` outputs and `outputs.len()` inputs, as [`F32Panels::new`] takes them
+/// - `scratch`: [`SCRATCH_ROWS`](crate::SCRATCH_ROWS) unless the weights are f32
+///
+/// # Panics
+/// If `outputs` is not as said, or a slice is shorter than its shape.
+pub fn transpose_in<W: Weight>(
+    weight: W,
+    outputs: Range<usize>,
+    out: &mut [[f32; PANEL]],
+    scratch: &mut [[f32; PANEL]],
+) {
+    let (n, k, count) = (weight.outputs(), weight.inputs(), outputs.len());
+    assert!(
+        outputs.start.is_multiple_of(PANEL) && outputs.end <= n && count <= K_BLOCK,
+        "outputs {outputs:?} of {n}; they start at a multiple of {PANEL} and are at most {K_BLOCK}"
+    );
+    let out = &mut out[..Layout { n: k, k: count }.rows()];
+    for start in (0..k).step_by(K_BLOCK) {
+        for place in (0..count).step_by(PANEL) {
+            let span = Span {
+                start,
+                length: K_BLOCK.min(k - start),
+                first: (outputs.start + place) / PANEL,
+                count: 1,
+            };
+            let width = PANEL.min(count - place);
+            for (at, inputs) in weight.panels(span, scratch).chunks(PANEL).enumerate() {
+                let panel = (start / PANEL + at) * count + place;
+                transpose_square(inputs, &mut out[panel..panel + width]);
+            }
+        }
+    }
+}
+
+/// `to[j][i] = from[i][j]`, four by four, where `from` has at most [`PANEL`] rows; those past the last are zeros.
+#[inline(never)]
+fn transpose_square(from: &[PanelRow], to: &mut [PanelRow]) {
+    for place in (0..PANEL).step_by(4) {
+        for (j, to) in to.chunks_mut(4).enumerate() {
+            let square = core::array::from_fn(|i| {
+                from.get(place + i)
+                    .map_or(F32x4::splat(0.0), |row| F32x4::load(&row.as_chunks::<4>().0[j]))
+            });
+            for (row, column) in to.iter_mut().zip(F32x4::transpose(square)) {
+                column.store(&mut row.as_chunks_mut::<4>().0[place / 4]);
+            }
+        }
+    }
+}
+
 /// Where packed weights of `n` outputs and `k` inputs lie.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Layout {
@@ -99,7 +156,7 @@ impl Layout {
     }
 
     /// Where a span's panel rows are, if each `k` has a row.
-    pub(crate) fn range(self, span: Span) -> core::ops::Range<usize> {
+    pub(crate) fn range(self, span: Span) -> Range<usize> {
         let first = span.start * self.panels() + span.first * span.length;
         first..first + span.count * span.length
     }

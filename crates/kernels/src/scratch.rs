@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::integer::{IntegerScratch, multiply_integer_in};
 use crate::multiply::{Output, Rows, RowsMut, SCRATCH_ROWS, multiply_in};
 use crate::narrow::Q8Panels;
-use crate::pack::{PANEL, PanelRow, Weight, output_row_in};
+use crate::pack::{PANEL, PanelRow, Weight, output_row_in, transpose_in};
 
 /// Memory for widened panels, 64 KiB, none while all weights are f32; and 257 KiB once something is multiplied in
 /// integers. Make one for each thread and keep it.
@@ -62,4 +62,12 @@ pub fn multiply_integer(
 /// As [`output_row_in`] does.
 pub fn output_row<W: Weight>(weight: W, output: usize, out: &mut [f32], scratch: &mut Scratch) {
     output_row_in(weight, output, out, scratch.for_weight::<W>());
+}
+
+/// [`transpose_in`] with scratch memory that is made when it is needed.
+///
+/// # Panics
+/// As [`transpose_in`] does.
+pub fn transpose<W: Weight>(weight: W, outputs: Range<usize>, out: &mut [[f32; PANEL]], scratch: &mut Scratch) {
+    transpose_in(weight, outputs, out, scratch.for_weight::<W>());
 }

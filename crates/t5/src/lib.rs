@@ -29,7 +29,7 @@ pub use error::T5Error;
 pub use estimate::{Cost, Product};
 pub use generate::Decode;
 pub use load::{HEAD, SHARED, WeightSource, expected_tensors};
-pub use measure::block_seconds;
+pub use measure::{block_seconds, evaluation_seconds};
 pub use model::{Adapter, Prepared, T5};
 pub use modules::Modules;
 pub use tokenizer::{MAX_TOKENS, Tokenizer};

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use lorahub_tensor::{AttentionPlan, Backend, Segments};
+use lorahub_tensor::{AttentionPlan, Backend, Projection, Segments};
 
 use crate::buckets::buckets;
 use crate::load::{HEAD, SHARED, WeightSource, bias_name, feed_forward_inner, final_norm_name, norm_name};
@@ -287,14 +287,16 @@ impl<B: Backend> T5<B> {
             if let (Some(layer), Some((encoded, segments))) = (&block.cross_attention, encoded) {
                 let normed = backend.rms_norm(&x, &layer.norm, config.epsilon)?;
                 let q = self.linear(&normed, &layer.q, adapter)?;
-                let k = self.linear(encoded, &layer.k, adapter)?;
-                let v = self.linear(encoded, &layer.v, adapter)?;
                 let plan = AttentionPlan {
                     key: segments,
                     causal: false,
                     ..own
                 };
-                let attended = backend.attention(&q, &k, &v, &plan, None)?;
+                let [k, v] = [&layer.k, &layer.v].map(|linear| Projection {
+                    weight: &linear.weight,
+                    lora: adapter.of(linear),
+                });
+                let attended = backend.cross_attention(&q, encoded, k, v, &plan)?;
                 x = backend.add(&x, &self.linear(&attended, &layer.o, adapter)?)?;
             }
             x = self.feed_forward(&x, &block.feed_forward, adapter)?;

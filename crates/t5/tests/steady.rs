@@ -1,4 +1,5 @@
-//! Once warm, a generation allocates nothing large on the CPU backend, and no more small things than the one before.
+//! Once warm, a generation allocates nothing large on the CPU backend, and no more small things than the one before;
+//! nor does a decode, and no step of it more than another.
 //!
 //! The kernels' path is counted, which is what wasm runs; natively the matrix product is another library's, which has
 //! its own memory.
@@ -7,9 +8,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use lorahub_adapters::{Bank, LoraPair, Module, Rule};
-use lorahub_t5::{Config, Modules, T5};
+use lorahub_t5::{Config, Decode, Modules, T5};
 use lorahub_tensor::{Backend, Cpu, WeightStorage};
 use pollster::block_on;
 
@@ -104,10 +106,18 @@ fn modules(t5: &T5<Cpu>, rule: Rule) -> Modules<Cpu> {
     Modules::upload(t5, &Bank::new(modules, rule).unwrap()).unwrap()
 }
 
+/// One test at a time, for the counts are the whole process's; and one thread, as in wasm: handing work to others
+/// allocates a little now and then.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    static POOL: Once = Once::new();
+    POOL.call_once(|| rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_warm_generation_allocates_nothing_large() {
-    // One thread, as in wasm: handing work to others allocates a little now and then.
-    rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
+    let _alone = alone();
     for storage in [WeightStorage::F32, WeightStorage::Q8] {
         let t5 = model(&Rc::new(Cpu::new().with_weights(storage).with_packed_weights()));
         let tokens = |lengths: &[usize]| -> Vec<Vec<u32>> {
@@ -135,6 +145,46 @@ fn a_warm_generation_allocates_nothing_large() {
             let what = format!("{} {rule}: {warm:?}, then {later:?}", storage.name());
             assert_eq!(warm.0, 0, "{what}");
             assert!(later.iter().all(|&later| later == warm), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_warm_decode_allocates_nothing_large() {
+    /// Beyond two pages of the cache.
+    const STEPS: usize = 70;
+    let _alone = alone();
+    for storage in [WeightStorage::F32, WeightStorage::Q8] {
+        let t5 = model(&Rc::new(Cpu::new().with_weights(storage).with_packed_weights()));
+        let modules = modules(&t5, Rule::Reference);
+        let adapter = modules.compose(&t5, &[&[0.05; 20]]).unwrap();
+        for inputs in [vec![vec![5; 40]], vec![vec![5; 40], vec![7; 3], vec![9; 90]]] {
+            // What each step allocates, and all of the decode with its encoder.
+            let decode = || {
+                let mut steps = Vec::with_capacity(STEPS);
+                let whole = allocations(|| {
+                    let mut decode = block_on(Decode::start(&t5, &adapter, &inputs, STEPS)).unwrap();
+                    for _ in 0..STEPS {
+                        steps.push(allocations(|| {
+                            block_on(decode.step()).unwrap();
+                        }));
+                    }
+                });
+                (whole, steps)
+            };
+            let ((cold, _), _) = decode();
+            assert!(cold > 10, "the counter counts: {cold}");
+            decode();
+            let (whole, steps) = decode();
+            let what = format!(
+                "{}, {} inputs: {whole:?}, of which {steps:?}",
+                storage.name(),
+                inputs.len()
+            );
+            assert_eq!(whole.0, 0, "{what}");
+            assert_eq!(decode().0, whole, "{what}");
+            // Keys and values go into pages; where one begins, two lists of pages may grow.
+            assert!(steps[1..].iter().all(|step| step.1 <= steps[0].1 + 2), "{what}");
         }
     }
 }

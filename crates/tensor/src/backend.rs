@@ -88,6 +88,14 @@ pub struct AttentionPlan<'a> {
     pub causal: bool,
 }
 
+/// A linear of the base with its LoRA, where there is one.
+pub struct Projection<'a, B: Backend> {
+    /// `[d_out, d_in]`.
+    pub weight: &'a B::Weight,
+    /// Made for all candidates of the pass.
+    pub lora: Option<&'a B::Lora>,
+}
+
 /// A device that can run Flan-T5.
 ///
 /// Methods enqueue; they need not have finished when they return. Only the asynchronous ones wait. Every tensor is f32
@@ -173,6 +181,24 @@ pub trait Backend: 'static {
         plan: &AttentionPlan<'_>,
         bias: Option<&Self::Bias>,
     ) -> Result<Self::Tensor, TensorError>;
+
+    /// The decoder's attention to the encoder's output, without bias: `q` is `[C * Tq, heads * d_kv]` and `encoded`
+    /// `[C * Tk, d]`, of which `k` and `v` make the keys and values; the result has the shape of `q`.
+    fn cross_attention(
+        &self,
+        q: &Self::Tensor,
+        encoded: &Self::Tensor,
+        k: Projection<'_, Self>,
+        v: Projection<'_, Self>,
+        plan: &AttentionPlan<'_>,
+    ) -> Result<Self::Tensor, TensorError>
+    where
+        Self: Sized,
+    {
+        let k = self.linear(encoded, k.weight, k.lora)?;
+        let v = self.linear(encoded, v.weight, v.lora)?;
+        self.attention(q, &k, &v, plan, None)
+    }
 
     /// An empty cache for `sequences` sequences of up to `capacity` steps of `width` columns.
     fn cache(&self, sequences: usize, capacity: usize, width: usize) -> Result<Self::Cache, TensorError>;

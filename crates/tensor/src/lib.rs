@@ -21,7 +21,7 @@ mod backend;
 mod cpu;
 mod error;
 
-pub use backend::{AttentionPlan, Backend, Segments, check_held};
+pub use backend::{AttentionPlan, Backend, Projection, Segments, check_held};
 pub use cpu::{
     Arithmetic, Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuTensor, CpuWeight, Matrix, Packed, Products, matmul,
 };

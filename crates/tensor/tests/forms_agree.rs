@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Tensor, Var};
 use lorahub_adapters::{BankTarget, Rule};
-use lorahub_tensor::{AttentionPlan, Backend, Cpu, CpuBias, CpuTensor, CpuWeight, Segments};
+use lorahub_tensor::{AttentionPlan, Backend, Cpu, CpuBias, CpuTensor, CpuWeight, Projection, Segments, WeightStorage};
 
 /// A small deterministic generator; the values only need to be irregular.
 struct Values(u64);
@@ -224,6 +224,57 @@ fn attention() {
             &fused,
             &cpu.attention(&tracked(&q), &k, &v, &plan, bias.as_ref()).unwrap(),
         );
+    }
+}
+
+/// Few queries meet many keys, where keys and values are never made, and the other way round; in every form of weights,
+/// with LoRAs on the values under both rules.
+#[test]
+fn cross_attention() {
+    let mut random = Values(11);
+    let (heads, d_kv, d) = (3, 16, 64);
+    let width = heads * d_kv;
+    let w = vec![vec![0.5, 0.0, -1.5], vec![0.0, 0.0, 0.0], vec![1.0, 0.0, 0.25]];
+    for (query, key) in [
+        (vec![1], vec![40]),
+        (vec![2, 1, 3], vec![30, 1, 90]),
+        (vec![1, 4], vec![65, 17]),
+        (vec![5, 7], vec![6, 2]),
+    ] {
+        let (query, key) = (Segments::new(query).unwrap(), Segments::new(key).unwrap());
+        let plan = AttentionPlan {
+            candidates: w.len(),
+            query: &query,
+            key: &key,
+            heads,
+            causal: false,
+        };
+        let q = random.activation(3 * query.total(), width, 1.0);
+        let encoded = random.activation(3 * key.total(), d, 1.0);
+        let matrices = [0; 2].map(|_| random.many(width * d, 0.3));
+        for (rule, ranks) in [(Rule::Reference, [4, 4, 4]), (Rule::Exact, [2, 15, 1])] {
+            let target = bank(&mut random, &ranks, d, width);
+            for storage in [
+                WeightStorage::F32,
+                WeightStorage::F16,
+                WeightStorage::Q8,
+                WeightStorage::Q4,
+            ] {
+                for cpu in [Cpu::new(), Cpu::new().with_packed_weights()] {
+                    let cpu = cpu.with_weights(storage);
+                    let [k, v] = [0, 1].map(|i| cpu.weight(&[width, d], matrices[i].clone()).unwrap());
+                    let lora = cpu.compose(&cpu.bank(&target, rule).unwrap(), &w).unwrap();
+                    for [k_lora, v_lora] in [[None, None], [None, Some(&lora)], [Some(&lora), Some(&lora)]] {
+                        let of = |weight, lora| Projection { weight, lora };
+                        let found = cpu.cross_attention(&q, &encoded, of(&k, k_lora), of(&v, v_lora), &plan);
+                        let keys = cpu.linear(&encoded, &k, k_lora).unwrap();
+                        let values = cpu.linear(&encoded, &v, v_lora).unwrap();
+                        let expected = cpu.attention(&q, &keys, &values, &plan, None).unwrap();
+                        assert_close(&format!("{rule} {}", storage.name()), &found.unwrap(), &expected);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use lorahub_adapters::{Bank, Composition, Module, Provenance, Rule, check_together, compose, export};
 use lorahub_composer::{Candidate, ComposerError, Objective, RunRecord, Shot, ShotLosses};
 use lorahub_devices::{Device, DeviceReport, Opened};
-use lorahub_t5::{AnyEngine, AnyModel, ModelFiles, expected_tensors};
+use lorahub_t5::{AnyEngine, AnyModel, Config, ModelFiles, expected_tensors};
 use wasm_bindgen::prelude::*;
 
 use crate::error::Failure;
@@ -251,6 +251,21 @@ impl Composer {
         let settings: AdaptSettings = from_js(settings)?;
         let estimated = self.estimated(from_js(shots)?, settings.rule.unwrap_or(Rule::Exact), settings.budget);
         Ok(to_js(&estimated.await?)?)
+    }
+
+    /// Seconds that one evaluation of another model would take on this device, by its `config.json`: five examples of 64
+    /// tokens with answers of 16. Measured on one block of its size with made-up weights, so that a download can be judged
+    /// before it is begun.
+    ///
+    /// # Errors
+    /// `base_config`; the device's.
+    #[wasm_bindgen(js_name = secondsFor)]
+    pub async fn seconds_for(&self, config: Vec<u8>) -> Result<f64, JsValue> {
+        const USUAL: (&[usize], &[usize]) = (&[64; 5], &[16; 5]);
+        let config = Config::from_json(&config).map_err(Failure::from)?;
+        let _turn = self.turns.take(&Signal::default()).await;
+        let measured = self.device.evaluation_seconds(&config, USUAL, &seconds).await;
+        Ok(measured.map_err(Failure::from)?)
     }
 
     /// The composed module as PEFT reads it, in one uncompressed zip archive.

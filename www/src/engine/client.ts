@@ -85,6 +85,11 @@ export class Engine {
     return this.#line.call('estimate', { shots: task.shots, settings });
   }
 
+  /** Seconds that an evaluation of another model would take here, by its `config.json`. */
+  secondsFor(config: string): Promise<number> {
+    return this.#line.call('secondsFor', { config });
+  }
+
   /** Moves the model to another device; rejects with the device's code where that fails, and the old one stays. */
   async setDevice(wish: DeviceWish): Promise<void> {
     this.#state = await this.#line.call('setDevice', wish);

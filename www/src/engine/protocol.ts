@@ -284,6 +284,8 @@ export interface Calls extends LibraryCalls {
   /** Moves the model to another device. Where that fails the old one stays in use. */
   setDevice: { args: DeviceWish; result: DeviceState; report: never };
   estimate: { args: { shots: Shot[]; settings: AdaptSettings }; result: Estimate; report: never };
+  /** Seconds for an evaluation of another model on this device, by its `config.json`: five examples of usual length. */
+  secondsFor: { args: { config: string }; result: number; report: never };
   /** With `resume`, a search goes on from that checkpoint with the settings it had. */
   adapt: { args: { shots: Shot[]; settings: AdaptSettings; resume?: string }; result: Adapted; report: Progress };
   evaluate: {

@@ -64,6 +64,10 @@ const host: Host = {
     return on.run((composer) => composer.estimate(shots, { rule: from.rule, ...settings }), moved);
   },
 
+  async secondsFor({ config }, { moved }) {
+    return opened().on.run((composer) => composer.secondsFor(new TextEncoder().encode(config)), moved);
+  },
+
   async adapt({ shots, settings, resume }, context) {
     const { on, from } = opened();
     const paused = gate(context);

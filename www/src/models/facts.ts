@@ -25,6 +25,20 @@ const KNOWN_BASES: Record<string, number> = {
   'google/flan-t5-base': 990e6,
   'google/flan-t5-large': 3.1e9,
 };
+/** Their widths, as their published `config.json` has them: enough to measure how long they would take. */
+const KNOWN_SHAPES: Record<string, { d_model: number; d_ff: number; num_heads: number; num_layers: number }> = {
+  'google/flan-t5-small': { d_model: 512, d_ff: 1024, num_heads: 6, num_layers: 8 },
+  'google/flan-t5-base': { d_model: 768, d_ff: 2048, num_heads: 12, num_layers: 12 },
+  'google/flan-t5-large': { d_model: 1024, d_ff: 2816, num_heads: 16, num_layers: 24 },
+};
+
+/** A `config.json` of a public base that has not been downloaded. */
+export function configOf(base: string): string | undefined {
+  const shape = KNOWN_SHAPES[base];
+  const common = { model_type: 't5', vocab_size: 32128, d_kv: 64, feed_forward_proj: 'gated-gelu', tie_word_embeddings: false, decoder_start_token_id: 0 };
+  return shape && JSON.stringify({ ...common, ...shape });
+}
+
 /** The public modules: rank 16 on the queries and values of all 72 attentions, in f32. */
 const KNOWN_MODULES: Record<string, number> = { 'google/flan-t5-large': 72 * 2 * 2 * 16 * 1024 * 4 };
 

@@ -25,6 +25,7 @@ describe('a model of a hub', () => {
     expect(models.base).toBe(SMALL);
     models.toggle('shout');
     expect(models.plan?.missing).toEqual([SMALL, 'shout']);
+    await vi.waitFor(() => expect(models.seconds).toBe(1));
     expect(store.kept.size).toBe(0);
     await models.fetchAndOpen();
     expect([...store.kept.keys()]).toEqual([SMALL, 'shout']);

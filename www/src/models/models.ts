@@ -10,7 +10,7 @@ import type { DownloadProgress, Kept, ListedModule, Manifest, Storage } from '..
 import type { WeightFormat } from '../engine/protocol.ts';
 import type { Remembered } from '../remembered.ts';
 import type { Downloadable, ModelChoice } from '../state.ts';
-import { baseSize, findModules, formatFor, planOf, type Plan, type Size } from './facts.ts';
+import { baseSize, configOf, findModules, formatFor, planOf, type Plan, type Size } from './facts.ts';
 import { recognise, type LocalFile, type Recognised } from './local.ts';
 
 export const TABS = ['hub', 'files', 'stored'] as const;
@@ -31,6 +31,8 @@ export type Verdict = 'running' | 'right' | 'wrong';
 export interface Surroundings {
   library(onCrash: (error: EngineError) => void): Promise<Library>;
   use(model: ModelChoice): Promise<boolean>;
+  /** Seconds that an evaluation of a model takes on the device in use; absent where it cannot be measured now. */
+  secondsFor(config: string): Promise<number> | undefined;
   /** The model that is open. */
   model(): ModelChoice;
   fail(thrown: unknown): void;
@@ -51,6 +53,8 @@ export class Models {
   search = '';
   /** Whether only those of the modules are listed that are chosen. */
   onlyChosen = false;
+  /** Seconds that an evaluation of the chosen base would take here; absent until it is measured, and where it cannot be. */
+  seconds: number | undefined;
   download: Download | undefined;
   /** What became of the last download, where it is not open and no card says it. */
   note: string | undefined;
@@ -82,6 +86,8 @@ export class Models {
     this.#around.changed();
     if (!this.library && !this.starting) await this.#start();
     else await this.refresh();
+    // The device may be another one than at the last time.
+    await this.#measure();
   }
 
   hide(): void {
@@ -169,6 +175,22 @@ export class Models {
     this.note = undefined;
     const listed = this.manifest?.bases.find(({ id }) => id === base);
     this.weights = listed ? formatFor(baseSize(listed)) : 'f32';
+    this.#around.changed();
+    void this.#measure();
+  }
+
+  async #measure(): Promise<void> {
+    this.seconds = undefined;
+    const { base, shown } = this;
+    const config = shown && base !== undefined ? configOf(base) : undefined;
+    if (config === undefined) return;
+    try {
+      const seconds = await this.#around.secondsFor(config);
+      if (this.base !== base) return;
+      this.seconds = seconds;
+    } catch {
+      // It stays unknown; whatever is wrong shows when the model is opened.
+    }
     this.#around.changed();
   }
 

@@ -3,7 +3,7 @@ import { html, nothing, type TemplateResult } from 'lit';
 import { live } from 'lit/directives/live.js';
 import { repeat } from 'lit/directives/repeat.js';
 import type { DownloadProgress, WaitReason } from '../engine/library.ts';
-import { bytes, count, duration } from '../format.ts';
+import { about, bytes, count, duration } from '../format.ts';
 import type { Journey } from '../journey.ts';
 import { WEIGHT_FORMATS, type WeightFormat } from '../engine/protocol.ts';
 import { baseSize, FORMATS, MOST_MEMORY, setsOf, tagsOf, type Plan, type Size } from '../models/facts.ts';
@@ -180,6 +180,15 @@ function consent(j: Journey, m: Models, plan: Plan): TemplateResult {
           ${formats(T.weights, m.weights, (format) => m.hold(format))}
         </dd>
       </div>
+      ${m.seconds === undefined
+        ? nothing
+        : html`<div>
+            <dt>Time</dt>
+            <dd data-testid=${T.factTime}>
+              ${about(m.seconds * j.settings.budget).toLowerCase()}
+              <small>for a search of ${count(j.settings.budget)} evaluations on five examples, by a measurement on this device just now</small>
+            </dd>
+          </div>`}
       <div>
         <dt>Licence</dt>
         <dd data-testid=${T.factLicence}>${base.licence ?? 'not stated'}${licences(plan)}</dd>

@@ -36,6 +36,7 @@ cases! {
     multiply::a_product_of_nothing,
     multiply::infinities_and_nans_reach_their_results,
     multiply::narrow_weights_are_widened_exactly,
+    multiply::transposes_are_packed_like_any_other,
     multiply::every_f16_number,
     multiply::narrow_products_of_every_small_shape,
     integer::integer_products_of_every_small_shape,

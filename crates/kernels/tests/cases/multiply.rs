@@ -1,8 +1,11 @@
 //! Products with packed weights.
 
+use std::ops::Range;
+
 use half::f16;
 use lorahub_kernels::{
     K_BLOCK, Output, PANEL, PackedF16, PackedF32, PackedQ8, Q8_BLOCK, Rows, RowsMut, Scratch, Weight, multiply,
+    packed_rows, transpose,
 };
 
 use super::{Numbers, UNIT, assert_near};
@@ -328,6 +331,41 @@ pub(crate) fn narrow_weights_are_widened_exactly() {
             check_same(PackedQ8::from_blocks(&blocks, n, k).view(), packed(&wide, n, k).view());
         }
     }
+}
+
+/// The transpose of some outputs' weights, of every form, has the bits of these weights packed as they are.
+pub(crate) fn transposes_are_packed_like_any_other() {
+    for (n, k, outputs) in [
+        (16, 32, 0..16),
+        (48, 40, 16..48),
+        (64, 77, 16..51),
+        (33, 1100, 32..33),
+        (520, 3, 0..512),
+    ] {
+        let mut numbers = Numbers(23);
+        let w = numbers.take(n * k);
+        check_transpose(packed(&w, n, k).view(), &w, outputs.clone());
+        let halves: Vec<u16> = w.iter().map(|&value| f16::from_f32(value).to_bits()).collect();
+        let wide: Vec<f32> = halves.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect();
+        check_transpose(PackedF16::new(&halves, n, k).view(), &wide, outputs.clone());
+        let (values, scales) = q8(&mut numbers, n, k);
+        let blocks = k.div_ceil(Q8_BLOCK);
+        let wide: Vec<f32> = (0..n * k)
+            .map(|i| f32::from(values[i]) * f16::from_bits(scales[i / k * blocks + i % k / Q8_BLOCK]).to_f32())
+            .collect();
+        check_transpose(PackedQ8::new(&values, &scales, n, k).view(), &wide, outputs);
+    }
+}
+
+fn check_transpose<W: Weight>(weight: W, w: &[f32], outputs: Range<usize>) {
+    let k = weight.inputs();
+    let transposed: Vec<f32> = (0..k)
+        .flat_map(|input| outputs.clone().map(move |output| w[output * k + input]))
+        .collect();
+    let expected = packed(&transposed, k, outputs.len());
+    let mut found = vec![[f32::NAN; PANEL]; packed_rows(k, outputs.len())];
+    transpose(weight, outputs, &mut found, &mut Scratch::default());
+    assert_eq!(found, expected.view().rows());
 }
 
 fn check_same<A: Weight, B: Weight>(narrow: A, wide: B) {

@@ -1,6 +1,8 @@
 //! Attention without padding and without gradients, for whole batches and for one decode step.
 
-use lorahub_kernels::{AttentionScratch, HeadBias, Rows, RowsMut, attention_head};
+use std::ops::Range;
+
+use lorahub_kernels::{AttentionScratch, F32Panels, HeadBias, Output, Rows, RowsMut, attention_head_by, multiply_in};
 
 use super::CpuBias;
 use super::buffer::{Buffer, CpuTensor, Pool};
@@ -31,22 +33,25 @@ pub(super) fn attention(
     pool: &Pool,
     scratch: &Lent<Scratch>,
 ) -> Result<CpuTensor, TensorError> {
-    let own_kernels = kernels.pack();
     let (rows, width) = q.dims();
     let (q, k, v) = (q.values()?, k.values()?, v.values()?);
-    let (q, k, v): (&[f32], &[f32], &[f32]) = (&q, &k, &v);
     let bias = match bias {
         Some(bias) => Some((bias.by_head.values()?, bias.distances(), bias.zero())),
         None => None,
     };
-    let bias: Option<(&[f32], usize, usize)> = bias
-        .as_ref()
-        .map(|(values, distances, zero)| (&**values, *distances, *zero));
-    let (heads, d_kv, count) = (plan.heads, width / plan.heads, plan.query.count());
-
+    let operands = Operands {
+        q: &q,
+        k: &k,
+        v: &v,
+        width,
+        plan,
+        bias: bias
+            .as_ref()
+            .map(|(values, distances, zero)| (&**values, *distances, *zero)),
+    };
     let mut out = pool.take(rows * width);
     // One piece for each candidate and shot, in the order of the rows.
-    let mut pieces = Vec::with_capacity(plan.candidates * count);
+    let mut pieces = Vec::with_capacity(plan.candidates * plan.query.count());
     let mut rest: &mut [f32] = &mut out;
     for _ in 0..plan.candidates {
         for &length in plan.query.lengths() {
@@ -55,93 +60,165 @@ pub(super) fn attention(
             rest = after;
         }
     }
-    for_each(pieces, scratch, |piece, out: &mut [f32], scratch: &mut Scratch| {
-        let (candidate, shot) = (piece / count, piece % count);
-        let (length_q, length_k) = (plan.query.lengths()[shot], plan.key.lengths()[shot]);
-        let first_q = (candidate * plan.query.total() + plan.query.offsets()[shot]) * width;
-        let first_k = (candidate * plan.key.total() + plan.key.offsets()[shot]) * width;
-        if length_q == 1 {
-            for head in 0..heads {
-                let column = head * d_kv;
-                let row = |data, j| head_of(data, first_k + j * width + column, d_kv);
-                let bias = bias.map(|(values, distances, zero)| &values[head * distances + zero..][..length_k]);
-                let seen = if plan.causal { 1 } else { length_k };
-                let q = head_of(q, first_q + column, d_kv);
-                let out = &mut out[column..][..d_kv];
-                attend(q, seen, |j| row(k, j), |j| row(v, j), bias, out, &mut scratch.scores);
-            }
-            return;
-        }
-        if own_kernels {
-            let rows = |data, count| Rows {
-                data,
-                stride: width,
-                count,
-            };
-            for head in 0..heads {
-                let column = head * d_kv;
-                let bias = bias.map(|(values, distances, zero)| HeadBias {
-                    by_distance: &values[head * distances..][..distances],
-                    zero,
+    match kernels {
+        Kernels::Elsewhere(products) => {
+            let scratch = &mut scratch.lend().one;
+            for (piece, out) in pieces.into_iter().enumerate() {
+                operands.attend(piece, out, scratch, |x, weight, columns, out| {
+                    products.multiply(x, weight, columns.end, out);
                 });
-                let mut out = RowsMut {
-                    data: &mut out[column..],
-                    stride: width,
-                };
-                attention_head(
-                    rows(&q[first_q + column..], length_q),
-                    rows(&k[first_k + column..], length_k),
-                    rows(&v[first_k + column..], length_k),
-                    d_kv,
-                    bias,
-                    plan.causal,
-                    &mut out,
-                    &mut scratch.own,
-                );
             }
-            return;
         }
+        Kernels::Own => for_each(pieces, scratch, |piece, out, scratch| {
+            operands.attend(piece, out, scratch, |x, weight, columns, out| {
+                multiply_in(x, weight, columns, out, Output::Store, &mut []);
+            });
+        }),
+        Kernels::Candle => for_each(pieces, scratch, |piece, out, scratch| {
+            operands.attend_with_candle(piece, out, scratch);
+        }),
+    }
+    Ok(CpuTensor::new(out, rows, width))
+}
+
+/// Queries, keys and values of all candidates and shots.
+struct Operands<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    width: usize,
+    plan: &'a AttentionPlan<'a>,
+    /// By head and distance, the number of distances, and where distance zero stands.
+    bias: Option<(&'a [f32], usize, usize)>,
+}
+
+/// Where the rows of one candidate's shot are.
+struct Piece {
+    queries: usize,
+    keys: usize,
+    /// Its first numbers in `q`, and in `k` and `v`.
+    first_q: usize,
+    first_k: usize,
+}
+
+impl Operands<'_> {
+    fn d_kv(&self) -> usize {
+        self.width / self.plan.heads
+    }
+
+    fn piece(&self, index: usize) -> Piece {
+        let (query, key) = (self.plan.query, self.plan.key);
+        let (candidate, shot) = (index / query.count(), index % query.count());
+        Piece {
+            queries: query.lengths()[shot],
+            keys: key.lengths()[shot],
+            first_q: (candidate * query.total() + query.offsets()[shot]) * self.width,
+            first_k: (candidate * key.total() + key.offsets()[shot]) * self.width,
+        }
+    }
+
+    /// By the kernels, whose products are `multiply`'s.
+    fn attend(
+        &self,
+        index: usize,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+        mut multiply: impl FnMut(Rows<'_>, F32Panels<'_>, Range<usize>, &mut RowsMut<'_>),
+    ) {
+        let piece = self.piece(index);
+        if piece.queries == 1 {
+            return self.attend_one(&piece, out, &mut scratch.scores);
+        }
+        let (d_kv, stride) = (self.d_kv(), self.width);
+        let rows = |data, count| Rows { data, stride, count };
+        for head in 0..self.plan.heads {
+            let column = head * d_kv;
+            let bias = self.bias.map(|(values, distances, zero)| HeadBias {
+                by_distance: &values[head * distances..][..distances],
+                zero,
+            });
+            let mut out = RowsMut {
+                data: &mut out[column..],
+                stride,
+            };
+            attention_head_by(
+                rows(&self.q[piece.first_q + column..], piece.queries),
+                rows(&self.k[piece.first_k + column..], piece.keys),
+                rows(&self.v[piece.first_k + column..], piece.keys),
+                d_kv,
+                bias,
+                self.plan.causal,
+                &mut out,
+                &mut scratch.own,
+                &mut multiply,
+            );
+        }
+    }
+
+    /// By candle's product, which reads keys and values where they are.
+    fn attend_with_candle(&self, index: usize, out: &mut [f32], scratch: &mut Scratch) {
+        let piece = self.piece(index);
+        let Piece { queries, keys, .. } = piece;
         let scores = &mut scratch.scores;
-        scores.resize(scores.len().max(length_q * length_k), 0.0);
-        let scores = &mut scores[..length_q * length_k];
-        for head in 0..heads {
+        if queries == 1 {
+            return self.attend_one(&piece, out, scores);
+        }
+        scores.resize(scores.len().max(queries * keys), 0.0);
+        let scores = &mut scores[..queries * keys];
+        let (d_kv, width) = (self.d_kv(), self.width);
+        for head in 0..self.plan.heads {
             let column = head * d_kv;
             multiply(
-                length_q,
-                length_k,
+                queries,
+                keys,
                 d_kv,
-                Strided::row_major(&q[first_q + column..], width),
-                Strided::transposed(&k[first_k + column..], width),
+                Strided::row_major(&self.q[piece.first_q + column..], width),
+                Strided::transposed(&self.k[piece.first_k + column..], width),
                 scores,
-                length_k,
+                keys,
                 false,
                 false,
             );
-            for (i, row) in scores.chunks_exact_mut(length_k).enumerate() {
-                if let Some((values, distances, zero)) = bias {
+            for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
+                if let Some((values, distances, zero)) = self.bias {
                     let first = head * distances + zero - i;
-                    for (score, value) in row.iter_mut().zip(&values[first..first + length_k]) {
+                    for (score, value) in row.iter_mut().zip(&values[first..first + keys]) {
                         *score += value;
                     }
                 }
-                let seen = if plan.causal { (i + 1).min(length_k) } else { length_k };
+                let seen = if self.plan.causal { (i + 1).min(keys) } else { keys };
                 softmax(&mut row[..seen]);
                 row[seen..].fill(0.0);
             }
             multiply(
-                length_q,
+                queries,
                 d_kv,
-                length_k,
-                Strided::row_major(scores, length_k),
-                Strided::row_major(&v[first_k + column..], width),
+                keys,
+                Strided::row_major(scores, keys),
+                Strided::row_major(&self.v[piece.first_k + column..], width),
                 &mut out[column..],
                 width,
                 false,
                 false,
             );
         }
-    });
-    Ok(CpuTensor::new(out, rows, width))
+    }
+
+    /// A shot of one query.
+    fn attend_one(&self, piece: &Piece, out: &mut [f32], scores: &mut Vec<f32>) {
+        let d_kv = self.d_kv();
+        for head in 0..self.plan.heads {
+            let column = head * d_kv;
+            let row = |data, j| head_of(data, piece.first_k + j * self.width + column, d_kv);
+            let bias = self
+                .bias
+                .map(|(values, distances, zero)| &values[head * distances + zero..][..piece.keys]);
+            let seen = if self.plan.causal { 1 } else { piece.keys };
+            let q = head_of(self.q, piece.first_q + column, d_kv);
+            let out = &mut out[column..][..d_kv];
+            attend(q, seen, |j| row(self.k, j), |j| row(self.v, j), bias, out, scores);
+        }
+    }
 }
 
 /// One head's columns in a row that starts there.

@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use super::buffer::{Buffer, CpuTensor, Pool};
 use super::gemm::{Strided, for_each, multiply};
 use super::lora::{CpuLora, Form};
+use super::products::by_head;
 use super::rows;
 use super::view::View;
 use super::weight::{CpuWeight, Kernels, Scratch};
@@ -23,24 +24,28 @@ pub(super) fn rms_norm(x: &CpuTensor, weight: &Tensor, eps: f64, pool: &Pool) ->
     Ok(CpuTensor::new(out, rows, columns))
 }
 
+/// `x W^T` and the LoRA's part of it. With several heads each head's outputs are of an `x` of their own: `x` is
+/// `[rows * heads, d_in]`.
 pub(super) fn linear(
     x: &CpuTensor,
+    heads: usize,
     weight: &CpuWeight,
     lora: Option<&CpuLora>,
     pool: &Pool,
     scratch: &mut Scratch,
 ) -> Result<CpuTensor, TensorError> {
     let (rows, d_in) = x.dims();
+    let rows = rows / heads;
     let (d_out, _) = weight.matrix("linear", "weight")?;
     let x = x.values()?;
     let mut out = pool.take(rows * d_out);
     let own_rows = |lora: &CpuLora| rows / lora.candidates();
     let packed = lora.and_then(|lora| lora.low_rank(own_rows(lora)));
-    weight.product(rows, &x, &mut out, packed, scratch)?;
+    weight.product_by_head(rows, heads, &x, &mut out, packed, scratch)?;
     if let Some(lora) = lora
         && packed.is_none()
     {
-        accumulate_lora(&mut out, rows, d_out, &x, d_in, lora, own_rows(lora), scratch)?;
+        accumulate_lora(&mut out, rows, heads, d_out, &x, d_in, lora, own_rows(lora), scratch)?;
     }
     Ok(CpuTensor::new(out, rows, d_out))
 }
@@ -61,12 +66,12 @@ pub(super) fn add_lora(
     let x = x.values()?;
     match lora.low_rank(rows) {
         // A stride of zero: every candidate reads the same rows of `x`.
-        None => accumulate_lora(&mut out, all, d_out, &x, d_in, lora, 0, scratch)?,
+        None => accumulate_lora(&mut out, all, 1, d_out, &x, d_in, lora, 0, scratch)?,
         Some(low) => {
             let x = repeated(&x, candidates, pool);
             match kernels {
                 Kernels::Elsewhere(products) => products.add_low_rank(all, &x, low, &mut out)?,
-                Kernels::Own | Kernels::Candle => scratch.add_low_rank(all, &x, low, &mut out),
+                Kernels::Own | Kernels::Candle => scratch.add_low_rank(all, 1, &x, low, &mut out),
             }
         }
     }
@@ -120,7 +125,7 @@ pub(super) fn gather_rows(x: &CpuTensor, rows: &[u32], pool: &Pool) -> Result<Cp
     Ok(CpuTensor::new(out, rows.len(), columns))
 }
 
-/// `out += LoRA(x)`. Candidate `c` reads the rows of `x` from `c * x_stride` on.
+/// `out += LoRA(x)`, where `x` is `[rows, heads, d_in]`. Candidate `c` reads the rows of `x` from `c * x_stride` on.
 #[expect(
     clippy::too_many_arguments,
     reason = "two matrices with their sizes, the adapter, how they lie, and the memory that is reused"
@@ -128,6 +133,7 @@ pub(super) fn gather_rows(x: &CpuTensor, rows: &[u32], pool: &Pool) -> Result<Cp
 fn accumulate_lora(
     out: &mut [f32],
     rows: usize,
+    heads: usize,
     d_out: usize,
     x: &[f32],
     d_in: usize,
@@ -155,47 +161,49 @@ fn accumulate_lora(
         |candidate, out: &mut [f32], hidden: &mut Vec<f32>| {
             hidden.resize(hidden.len().max(own_rows * rank), 0.0);
             let hidden = &mut hidden[..own_rows * rank];
-            let x = &x[candidate * x_stride * d_in..];
+            let x = &x[candidate * x_stride * heads * d_in..];
             let a = match factors {
                 None => &a[candidate * rank * d_in..],
                 Some(_) => a,
             };
-            multiply(
-                own_rows,
-                rank,
-                d_in,
-                Strided::row_major(x, d_in),
-                Strided::transposed(a, d_in),
-                hidden,
-                rank,
-                false,
-                spread,
-            );
-            let b = match factors {
-                // [d_out, r] for each candidate.
-                None => Strided::transposed(&b[candidate * d_out * rank..], rank),
-                // [R, d_out], shared.
-                Some(factors) => {
-                    let own = &factors[candidate * rank..(candidate + 1) * rank];
-                    for row in hidden.chunks_exact_mut(rank) {
-                        for (value, factor) in row.iter_mut().zip(own) {
-                            *value *= factor;
+            for (head, outputs) in by_head(d_out, heads).enumerate() {
+                multiply(
+                    own_rows,
+                    rank,
+                    d_in,
+                    Strided::row_major(&x[head * d_in..], heads * d_in),
+                    Strided::transposed(a, d_in),
+                    hidden,
+                    rank,
+                    false,
+                    spread,
+                );
+                let b = match factors {
+                    // [d_out, r] for each candidate.
+                    None => Strided::transposed(&b[(candidate * d_out + outputs.start) * rank..], rank),
+                    // [R, d_out], shared.
+                    Some(factors) => {
+                        let own = &factors[candidate * rank..(candidate + 1) * rank];
+                        for row in hidden.chunks_exact_mut(rank) {
+                            for (value, factor) in row.iter_mut().zip(own) {
+                                *value *= factor;
+                            }
                         }
+                        Strided::row_major(&b[outputs.start..], d_out)
                     }
-                    Strided::row_major(b, d_out)
-                }
-            };
-            multiply(
-                own_rows,
-                d_out,
-                rank,
-                Strided::row_major(hidden, rank),
-                b,
-                out,
-                d_out,
-                true,
-                spread,
-            );
+                };
+                multiply(
+                    own_rows,
+                    outputs.len(),
+                    rank,
+                    Strided::row_major(hidden, rank),
+                    b,
+                    &mut out[outputs.start..],
+                    d_out,
+                    true,
+                    spread,
+                );
+            }
         },
     );
     Ok(())

@@ -1,6 +1,6 @@
 //! The CPU backend: on candle's tensors where gradients are tracked, on slices of its own memory elsewhere.
 //!
-//! `composed` holds the differentiable forms, `fused` and `attention` those without gradients, `lora` the bank and
+//! `composed` holds the differentiable forms, `fused`, `attention` and `cross` those without gradients, `lora` the bank and
 //! both composition rules, `gemm` candle's matrix product, `weight` the base's matrices, `products`
 //! those that are packed, `rows` what is done row by row, `buffer` the activations' memory.
 //! In wasm `lorahub_kernels` take the place of candle's product and of plain loops, in `weight`, `attention` and `rows`.
@@ -9,6 +9,7 @@
 mod attention;
 mod buffer;
 mod composed;
+mod cross;
 mod fused;
 mod gemm;
 mod lora;
@@ -31,7 +32,7 @@ use lorahub_weights::quant::WeightStorage;
 use self::buffer::Pool;
 use self::weight::{Kernels, Scratch};
 use crate::backend::check_held;
-use crate::{AttentionPlan, Backend, Segments, TensorError};
+use crate::{AttentionPlan, Backend, Projection, Segments, TensorError};
 
 pub use attention::CpuCache;
 pub use buffer::CpuTensor;
@@ -150,9 +151,39 @@ fn check_ids(op: &'static str, ids: &[u32], rows: usize) -> Result<(), TensorErr
     }
 }
 
-fn check_attention(q: &CpuTensor, k: &CpuTensor, v: &CpuTensor, plan: &AttentionPlan<'_>) -> Result<(), TensorError> {
+/// Columns of the result of a linear of `x`.
+fn check_linear(x: (usize, usize), weight: &CpuWeight, lora: Option<&CpuLora>) -> Result<usize, TensorError> {
+    let (rows, d_in) = x;
+    let (d_out, expected) = weight.matrix("linear", "weight")?;
+    if d_in != expected {
+        return Err(TensorError::shape(
+            "linear",
+            "x",
+            format!("{expected} columns"),
+            format!("{d_in} columns"),
+        ));
+    }
+    if let Some(lora) = lora {
+        lora.check("linear", d_in, d_out)?;
+        if rows % lora.candidates() != 0 {
+            return Err(TensorError::shape(
+                "linear",
+                "x",
+                format!("a multiple of {} rows", lora.candidates()),
+                format!("{rows} rows"),
+            ));
+        }
+    }
+    Ok(d_out)
+}
+
+/// Checks the dimensions of the queries and of the keys and values.
+fn check_attention(
+    (rows_q, width): (usize, usize),
+    keys: [(&'static str, (usize, usize)); 2],
+    plan: &AttentionPlan<'_>,
+) -> Result<(), TensorError> {
     const OP: &str = "attention";
-    let (rows_q, width) = q.dims();
     if plan.heads == 0 || width % plan.heads != 0 {
         return Err(TensorError::shape(
             OP,
@@ -179,8 +210,7 @@ fn check_attention(q: &CpuTensor, k: &CpuTensor, v: &CpuTensor, plan: &Attention
         ));
     }
     let expect = (plan.candidates * plan.key.total(), width);
-    for (operand, tensor) in [("k", k), ("v", v)] {
-        let found = tensor.dims();
+    for (operand, found) in keys {
         if found != expect {
             return Err(TensorError::shape(
                 OP,
@@ -267,27 +297,7 @@ impl Backend for Cpu {
     }
 
     fn linear(&self, x: &CpuTensor, weight: &CpuWeight, lora: Option<&CpuLora>) -> Result<CpuTensor, TensorError> {
-        let (rows, d_in) = x.dims();
-        let (d_out, expected) = weight.matrix("linear", "weight")?;
-        if d_in != expected {
-            return Err(TensorError::shape(
-                "linear",
-                "x",
-                format!("{expected} columns"),
-                format!("{d_in} columns"),
-            ));
-        }
-        if let Some(lora) = lora {
-            lora.check("linear", d_in, d_out)?;
-            if rows % lora.candidates() != 0 {
-                return Err(TensorError::shape(
-                    "linear",
-                    "x",
-                    format!("a multiple of {} rows", lora.candidates()),
-                    format!("{rows} rows"),
-                ));
-            }
-        }
+        check_linear(x.dims(), weight, lora)?;
         if tracks(&[x]) || weight.tracks() || lora.is_some_and(CpuLora::tracks) {
             let x = x.to_candle()?;
             let base = x.matmul(&weight.tensor("linear")?.t()?)?;
@@ -296,7 +306,7 @@ impl Backend for Cpu {
                 Some(lora) => composed::add_lora(&base, &x, lora),
             })
         } else {
-            fused::linear(x, weight, lora, &self.pool, &mut self.scratch.borrow_mut())
+            fused::linear(x, 1, weight, lora, &self.pool, &mut self.scratch.borrow_mut())
         }
     }
 
@@ -350,7 +360,7 @@ impl Backend for Cpu {
         plan: &AttentionPlan<'_>,
         bias: Option<&CpuBias>,
     ) -> Result<CpuTensor, TensorError> {
-        check_attention(q, k, v, plan)?;
+        check_attention(q.dims(), [("k", k.dims()), ("v", v.dims())], plan)?;
         if let Some(bias) = bias {
             let (heads, distances) = bias.by_head.dims();
             let reach = plan.query.longest().max(plan.key.longest());
@@ -375,6 +385,42 @@ impl Backend for Cpu {
             let scratch = &self.scratch.borrow().attention;
             attention::attention(q, k, v, plan, bias, &self.kernels, &self.pool, scratch)
         }
+    }
+
+    fn cross_attention(
+        &self,
+        q: &CpuTensor,
+        encoded: &CpuTensor,
+        k: Projection<'_, Self>,
+        v: Projection<'_, Self>,
+        plan: &AttentionPlan<'_>,
+    ) -> Result<CpuTensor, TensorError> {
+        let ((_, width), (rows, d)) = (q.dims(), encoded.dims());
+        let tracks = tracks(&[q, encoded])
+            || [&k, &v]
+                .iter()
+                .any(|projection| projection.weight.tracks() || projection.lora.is_some_and(CpuLora::tracks));
+        // What keys and values would be is checked, whether they are made or not.
+        let k_width = check_linear((rows, d), k.weight, k.lora)?;
+        let v_width = check_linear((rows, d), v.weight, v.lora)?;
+        check_attention(q.dims(), [("k", (rows, k_width)), ("v", (rows, v_width))], plan)?;
+        if tracks || k.lora.is_some() || !cross::pays(plan, width, d) {
+            let k = self.linear(encoded, k.weight, k.lora)?;
+            let v = self.linear(encoded, v.weight, v.lora)?;
+            return self.attention(q, &k, &v, plan, None);
+        }
+        let scratch = &mut self.scratch.borrow_mut();
+        cross::attention_without_keys(
+            q,
+            encoded,
+            k.weight,
+            v.weight,
+            v.lora,
+            plan,
+            &self.kernels,
+            &self.pool,
+            scratch,
+        )
     }
 
     fn cache(&self, sequences: usize, capacity: usize, width: usize) -> Result<CpuCache, TensorError> {

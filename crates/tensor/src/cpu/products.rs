@@ -1,10 +1,11 @@
 //! Matrices packed for `lorahub_kernels`, and who multiplies with them.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use lorahub_kernels::{
-    LowRank, Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight as _, multiply, multiply_integer,
-    output_row,
+    F32Panels, LowRank, Output, PANEL, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight as _, multiply,
+    multiply_integer, output_row, packed_rows, transpose,
 };
 use lorahub_weights::quant::{Format, Narrow};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,14 @@ pub trait Products: Debug {
     /// [`TensorError::Device`] if there is no memory for it.
     fn take(&self, packed: Packed) -> Result<Box<dyn Matrix>, TensorError>;
 
+    /// Stores `x W^T` for the outputs `0..columns`, on the calling thread: a product of activations, too small to be worth
+    /// a copy.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, inputs]`
+    /// - `out`: `[rows, columns]`
+    fn multiply(&self, x: Rows<'_>, weight: F32Panels<'_>, columns: usize, out: &mut RowsMut<'_>);
+
     /// Adds LoRAs to a product that was computed earlier.
     ///
     /// # Shapes
@@ -40,15 +49,34 @@ pub trait Products: Debug {
 
 /// A matrix `W: [outputs, inputs]` that a [`Products`] has taken.
 pub trait Matrix: Debug {
-    /// `out = x W^T`, with the bits that [`multiply`] of the same build gives a row, and the LoRAs' part of it.
+    /// `out = x W^T`, with the bits that [`multiply`] of the same build gives a row, and the LoRAs' part of it. With
+    /// several heads each head's outputs are of an `x` of their own.
     ///
     /// # Shapes
-    /// - `x`: `[rows, inputs]`
-    /// - `out`: `[rows, outputs]`
+    /// - `x`: `[rows, heads, inputs]`
+    /// - `out`: `[rows, outputs]`, where every head has as many, a multiple of [`PANEL`](lorahub_kernels::PANEL) unless
+    ///   there is but one
     ///
     /// # Errors
     /// [`TensorError::Device`] if it can no longer compute.
-    fn product(&self, rows: usize, x: &[f32], low: Option<LowRank<'_>>, out: &mut [f32]) -> Result<(), TensorError>;
+    fn product(
+        &self,
+        rows: usize,
+        heads: usize,
+        x: &[f32],
+        low: Option<LowRank<'_>>,
+        out: &mut [f32],
+    ) -> Result<(), TensorError>;
+
+    /// `out = x W` for each head's outputs by themselves, in f32.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, outputs]`, where every head has as many, a multiple of [`PANEL`](lorahub_kernels::PANEL)
+    /// - `out`: `[rows, heads, inputs]`
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn transposed_product(&self, rows: usize, heads: usize, x: &[f32], out: &mut [f32]) -> Result<(), TensorError>;
 
     /// The weights of one output, `[inputs]`, as f32.
     ///
@@ -101,6 +129,12 @@ macro_rules! with_packed {
     };
 }
 
+/// Each head's part of the outputs.
+pub(super) fn by_head(outputs: usize, heads: usize) -> impl Iterator<Item = Range<usize>> {
+    let width = outputs / heads;
+    (0..heads).map(move |head| head * width..(head + 1) * width)
+}
+
 impl Packed {
     /// A narrow matrix whose form the kernels read.
     pub(super) fn narrow(narrow: &Narrow, arithmetic: Arithmetic) -> Option<Self> {
@@ -138,18 +172,69 @@ impl Packed {
         }
     }
 
-    /// `out = x W^T` in this program's own code.
-    pub(super) fn product(&self, rows: usize, x: &[f32], out: &mut [f32], scratch: &mut Scratch) {
+    /// [`Matrix::product`] without LoRAs, in this program's own code.
+    pub(super) fn product(&self, rows: usize, heads: usize, x: &[f32], out: &mut [f32], scratch: &mut Scratch) {
         let (outputs, inputs) = self.dims();
-        let x = Rows::new(x, rows, inputs);
-        let mut out = RowsMut {
-            data: out,
-            stride: outputs,
-        };
-        if let Self::Q8Integer(packed) = self {
-            return multiply_integer(x, packed.view(), 0..outputs, &mut out, Output::Store, scratch);
+        for (head, columns) in by_head(outputs, heads).enumerate() {
+            let x = Rows {
+                data: &x[head * inputs..],
+                stride: heads * inputs,
+                count: rows,
+            };
+            let mut out = RowsMut {
+                data: &mut out[columns.start..],
+                stride: outputs,
+            };
+            match self {
+                Self::Q8Integer(packed) => {
+                    multiply_integer(x, packed.view(), columns, &mut out, Output::Store, scratch);
+                }
+                _ => with_packed!(self, weight => multiply(x, weight, columns, &mut out, Output::Store, scratch)),
+            }
         }
-        with_packed!(self, weight => multiply(x, weight, 0..outputs, &mut out, Output::Store, scratch));
+    }
+
+    /// [`Matrix::transposed_product`] in this program's own code. `transposed` is memory that is reused.
+    pub(super) fn transposed_product(
+        &self,
+        rows: usize,
+        heads: usize,
+        x: &[f32],
+        out: &mut [f32],
+        transposed: &mut Vec<[f32; PANEL]>,
+        scratch: &mut Scratch,
+    ) {
+        let (outputs, inputs) = self.dims();
+        for (head, columns) in by_head(outputs, heads).enumerate() {
+            let width = columns.len();
+            let x = Rows {
+                data: &x[columns.start..],
+                stride: outputs,
+                count: rows,
+            };
+            let mut out = RowsMut {
+                data: &mut out[head * inputs..],
+                stride: heads * inputs,
+            };
+            let transposed = self.transposed(columns, transposed, scratch);
+            let weight = F32Panels::new(inputs, width, transposed);
+            multiply(x, weight, 0..inputs, &mut out, Output::Store, scratch);
+        }
+    }
+
+    /// The transpose of some outputs' weights, packed as f32 in `memory`, which grows where it is too short.
+    pub fn transposed<'a>(
+        &self,
+        outputs: Range<usize>,
+        memory: &'a mut Vec<[f32; PANEL]>,
+        scratch: &mut Scratch,
+    ) -> &'a [[f32; PANEL]] {
+        let (_, inputs) = self.dims();
+        let size = packed_rows(inputs, outputs.len());
+        memory.resize(memory.len().max(size), [0.0; PANEL]);
+        let memory = &mut memory[..size];
+        with_packed!(self, weight => transpose(weight, outputs, memory, scratch));
+        memory
     }
 
     /// The weights of one output as f32.

@@ -1,18 +1,19 @@
 //! The base's matrices on the CPU: as candle's tensors, packed for the kernels of wasm, or narrow and widened where they
 //! are multiplied.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use lorahub_kernels::{LowRank, PackedF32, Rows, RowsMut, add_low_rank_in};
+use lorahub_kernels::{LowRank, PANEL, PackedF32, Rows, RowsMut, add_low_rank_in};
 use lorahub_weights::Held as Values;
 use lorahub_weights::quant::Narrow;
 
 use super::attention;
 use super::buffer::{CpuTensor, Pool};
 use super::gemm::{Lent, Strided, for_each, multiply};
-use super::products::{Arithmetic, Matrix, Packed, Products};
+use super::products::{Arithmetic, Matrix, Packed, Products, by_head};
 use super::view::View;
 use crate::TensorError;
 
@@ -63,6 +64,8 @@ pub(super) struct Scratch {
     /// Where narrow matrices are widened, block by block.
     widened: Vec<f32>,
     panels: lorahub_kernels::Scratch,
+    /// Where packed matrices are transposed, head by head.
+    transposed: Vec<[f32; PANEL]>,
     /// What LoRAs have between their two matrices.
     hidden: Vec<f32>,
     /// The same, and attention's, for each thread.
@@ -71,16 +74,22 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Adds packed LoRAs to `out: [rows, outputs]` in this program's own code.
-    pub(super) fn add_low_rank(&mut self, rows: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) {
+    /// Adds packed LoRAs to `out: [rows, outputs]` in this program's own code, where `x` is `[rows, heads, inputs]`.
+    pub(super) fn add_low_rank(&mut self, rows: usize, heads: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) {
         let least = rows * low.rank;
         self.hidden.resize(self.hidden.len().max(least), 0.0);
-        let x = Rows::new(x, rows, low.inputs);
-        let mut out = RowsMut {
-            data: out,
-            stride: low.outputs,
-        };
-        add_low_rank_in(x, low, 0, 0..low.outputs, &mut out, &mut self.hidden);
+        for (head, outputs) in by_head(low.outputs, heads).enumerate() {
+            let x = Rows {
+                data: &x[head * low.inputs..],
+                stride: heads * low.inputs,
+                count: rows,
+            };
+            let mut out = RowsMut {
+                data: &mut out[outputs.start..],
+                stride: low.outputs,
+            };
+            add_low_rank_in(x, low, 0, outputs, &mut out, &mut self.hidden);
+        }
     }
 }
 
@@ -226,53 +235,86 @@ impl CpuWeight {
         low: Option<LowRank<'_>>,
         scratch: &mut Scratch,
     ) -> Result<(), TensorError> {
-        if let Held::Taken(taken) = &self.0 {
-            // A caller that reuses its memory may have more of it.
-            let (outputs, inputs) = taken.dims;
-            let (x, out) = (&x[..rows * inputs], &mut out[..rows * outputs]);
-            return taken.matrix.product(rows, x, low, out);
+        self.product_by_head(rows, 1, x, out, low, scratch)
+    }
+
+    /// The same with an `x` of each head's own, as [`Matrix::product`] says.
+    pub(super) fn product_by_head(
+        &self,
+        rows: usize,
+        heads: usize,
+        x: &[f32],
+        out: &mut [f32],
+        low: Option<LowRank<'_>>,
+        scratch: &mut Scratch,
+    ) -> Result<(), TensorError> {
+        let (d_out, d_in) = self.matrix("linear", "weight")?;
+        // A caller that reuses its memory may have more of it.
+        let (x, out) = (&x[..rows * heads * d_in], &mut out[..rows * d_out]);
+        match &self.0 {
+            Held::Taken(taken) => return taken.matrix.product(rows, heads, x, low, out),
+            Held::F32(weight) => {
+                let weight = View::new(weight)?;
+                for (head, outputs) in by_head(d_out, heads).enumerate() {
+                    let lhs = Strided::row_major(&x[head * d_in..], heads * d_in);
+                    let rhs = Strided::transposed(&weight[outputs.start * d_in..], d_in);
+                    let out = &mut out[outputs.start..];
+                    multiply(rows, outputs.len(), d_in, lhs, rhs, out, d_out, false, true);
+                }
+            }
+            Held::Packed(packed) => packed.product(rows, heads, x, out, &mut scratch.panels),
+            Held::Narrow(narrow) => {
+                for (head, outputs) in by_head(d_out, heads).enumerate() {
+                    let lhs = Strided::row_major(&x[head * d_in..], heads * d_in);
+                    widen(narrow, outputs, &mut scratch.widened, |outputs, widened| {
+                        let rhs = Strided::transposed(widened, d_in);
+                        let out = &mut out[outputs.start..];
+                        multiply(rows, outputs.len(), d_in, lhs, rhs, out, d_out, false, true);
+                    });
+                }
+            }
         }
-        self.product_here(rows, x, out, scratch)?;
         if let Some(low) = low {
-            scratch.add_low_rank(rows, x, low, out);
+            scratch.add_low_rank(rows, heads, x, low, out);
         }
         Ok(())
     }
 
-    /// In this program's own code. A narrow matrix is widened a block of its rows at a time.
-    fn product_here(&self, rows: usize, x: &[f32], out: &mut [f32], scratch: &mut Scratch) -> Result<(), TensorError> {
+    /// `out = x W` for each head's outputs, as [`Matrix::transposed_product`] says.
+    pub(super) fn transposed_product(
+        &self,
+        rows: usize,
+        heads: usize,
+        x: &[f32],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<(), TensorError> {
         let (d_out, d_in) = self.matrix("linear", "weight")?;
-        let lhs = Strided::row_major(x, d_in);
-        let narrow = match &self.0 {
+        match &self.0 {
+            Held::Taken(taken) => return taken.matrix.transposed_product(rows, heads, x, out),
+            Held::Packed(packed) => {
+                packed.transposed_product(rows, heads, x, out, &mut scratch.transposed, &mut scratch.panels);
+            }
             Held::F32(weight) => {
                 let weight = View::new(weight)?;
-                let rhs = Strided::transposed(&weight, d_in);
-                multiply(rows, d_out, d_in, lhs, rhs, out, d_out, false, true);
-                return Ok(());
+                for (head, outputs) in by_head(d_out, heads).enumerate() {
+                    let lhs = Strided::row_major(&x[outputs.start..], d_out);
+                    let rhs = Strided::row_major(&weight[outputs.start * d_in..], d_in);
+                    let out = &mut out[head * d_in..];
+                    multiply(rows, d_in, outputs.len(), lhs, rhs, out, heads * d_in, false, true);
+                }
             }
-            Held::Packed(packed) => {
-                packed.product(rows, x, out, &mut scratch.panels);
-                return Ok(());
+            Held::Narrow(narrow) => {
+                for (head, outputs) in by_head(d_out, heads).enumerate() {
+                    let first = outputs.start;
+                    widen(narrow, outputs, &mut scratch.widened, |outputs, widened| {
+                        let lhs = Strided::row_major(&x[outputs.start..], d_out);
+                        let rhs = Strided::row_major(widened, d_in);
+                        let (add, out) = (outputs.start > first, &mut out[head * d_in..]);
+                        multiply(rows, d_in, outputs.len(), lhs, rhs, out, heads * d_in, add, true);
+                    });
+                }
             }
-            Held::Taken(taken) => {
-                let (x, out) = (&x[..rows * d_in], &mut out[..rows * d_out]);
-                return taken.matrix.product(rows, x, None, out);
-            }
-            Held::Narrow(narrow) => narrow,
-        };
-        let scratch = &mut scratch.widened;
-        let together = (WIDENED / d_in.max(1)).clamp(1, d_out.max(1));
-        scratch.resize(scratch.len().max(together * d_in), 0.0);
-        for first in (0..d_out).step_by(together) {
-            let count = together.min(d_out - first);
-            let widened = &mut scratch[..count * d_in];
-            for_each(
-                widened.chunks_mut(d_in.max(1)).collect(),
-                &Lent::default(),
-                |row, out: &mut [f32], (): &mut ()| narrow.widen_row(first + row, out),
-            );
-            let rhs = Strided::transposed(widened, d_in);
-            multiply(rows, count, d_in, lhs, rhs, &mut out[first..], d_out, false, true);
         }
         Ok(())
     }
@@ -284,6 +326,23 @@ impl CpuWeight {
             Held::F32(_) | Held::Packed(_) | Held::Taken(_) => 32,
             Held::Narrow(_) => 128,
         }
+    }
+}
+
+/// Gives `visit` a narrow matrix's rows, those of some outputs, widened a block at a time in memory that is reused.
+fn widen(narrow: &Narrow, outputs: Range<usize>, memory: &mut Vec<f32>, mut visit: impl FnMut(Range<usize>, &[f32])) {
+    let columns = narrow.columns();
+    let together = (WIDENED / columns.max(1)).clamp(1, outputs.len().max(1));
+    memory.resize(memory.len().max(together * columns), 0.0);
+    for first in outputs.clone().step_by(together) {
+        let block = first..outputs.end.min(first + together);
+        let widened = &mut memory[..block.len() * columns];
+        for_each(
+            widened.chunks_mut(columns.max(1)).collect(),
+            &Lent::default(),
+            |row, out: &mut [f32], (): &mut ()| narrow.widen_row(first + row, out),
+        );
+        visit(block, widened);
     }
 }
 

@@ -193,6 +193,11 @@ export function mockHost(options: MockOptions = {}): Host {
       return { seconds: per * settings.budget, secondsPerEvaluation: per, bytes: 48_000_000 };
     },
 
+    async secondsFor({ config }) {
+      const { d_model: width } = JSON.parse(config) as { d_model: number };
+      return width / 512;
+    },
+
     async adapt({ shots, settings, resume }, context) {
       if (options.failAt === 'adapt' || shots.some((s) => s.output === 'fail')) {
         throw new EngineError('shots', 'example 1: the output has a word the model does not know (`fail`); use words from the list');
