@@ -262,6 +262,16 @@ test('weights that were converted are read at the next load, made again where th
     assert.deepEqual((await kept()).converted, [one]);
     assert.deepEqual(await loadNarrow(), again, JSON.stringify(wrong));
   }
+  // A factor that is no number, in a chunk that was not looked at.
+  await ask({ method: 'spoil', sha256: hash, at: 17, byte: 0x7c, unsampled: true });
+  assert.deepEqual(await loadNarrow(), first);
+  assert.deepEqual(await loadNarrow(), again);
+  // A file that another tab has open is read all the same.
+  await arrive();
+  await ask({ method: 'hold', sha256: hash });
+  const { conversion, logits: shared } = await ask({ method: 'load', base: BASE, device: 'cpu', dtype: 'q8_0', input: [5, 9, 20, 1] });
+  assert.deepEqual({ conversion, logits: shared }, again);
+  await arrive();
   // Verifying removes what is not right; it can be made again.
   await ask({ method: 'spoil', sha256: hash });
   assert.equal(await ask({ method: 'verify', name: BASE }), files);

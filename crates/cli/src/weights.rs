@@ -195,19 +195,20 @@ impl ReadAt for OnDisk {
     }
 
     fn read_at(&self, range: Range<u64>) -> Result<Vec<u8>, WeightsError> {
-        let read = || {
+        let mut bytes = vec![0; range.end.saturating_sub(range.start) as usize];
+        self.read_into(range.start, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_into(&self, start: u64, bytes: &mut [u8]) -> Result<usize, WeightsError> {
+        let mut read = || {
             let mut file = &self.file;
-            file.seek(SeekFrom::Start(range.start))?;
-            let length = range.end.saturating_sub(range.start);
-            let mut bytes = Vec::new();
-            if file.take(length).read_to_end(&mut bytes)? as u64 == length {
-                Ok(bytes)
-            } else {
-                Err(std::io::ErrorKind::UnexpectedEof.into())
-            }
+            file.seek(SeekFrom::Start(start))?;
+            file.read_exact(bytes)
         };
         read().map_err(|error: std::io::Error| WeightsError::Read {
             reason: error.to_string(),
-        })
+        })?;
+        Ok(bytes.len())
     }
 }

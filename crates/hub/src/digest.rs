@@ -21,6 +21,11 @@ impl Sha256 {
     pub fn from_hex(text: &str) -> Option<Self> {
         bytes_of(text).map(Self)
     }
+
+    /// A hash that something else has computed.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// Twice as many lower-case hexadecimal digits as bytes.

@@ -3,6 +3,8 @@
 //! Reading a model again from its start to its end would double the time to open it. One chunk of many is found out by
 //! chance only, but a storage that loses or changes things rarely does so once, and every opening looks somewhere else.
 
+use futures_util::future::try_join;
+
 use crate::{Chunks, HubError, Key, Sha256, Store, Stored};
 
 fn key(sha256: Sha256) -> Key {
@@ -27,7 +29,9 @@ pub async fn keep_chunks<S: Store>(store: &S, sha256: Sha256, chunks: &Chunks) -
 /// [`HubError::NotKept`], [`HubError::Damaged`], [`HubError::Store`].
 pub async fn check_sample<S: Store>(store: &S, file: Stored, name: &str, pick: u64) -> Result<(), HubError> {
     let Stored { sha256, size } = file;
-    let found = store.size(sha256).await?.ok_or(HubError::NotKept { sha256 })?;
+    // Together, because in a browser each of them is several waits.
+    let (found, record) = try_join(store.size(sha256), store.record(key(sha256))).await?;
+    let found = found.ok_or(HubError::NotKept { sha256 })?;
     let damaged = |start, end, found| HubError::Damaged {
         name: name.to_owned(),
         start,
@@ -38,9 +42,7 @@ pub async fn check_sample<S: Store>(store: &S, file: Stored, name: &str, pick: u
         delete_kept(store, sha256).await?;
         return Err(damaged(0, size, format!("{found} bytes in all")));
     }
-    let Some(record) = store.record(key(sha256)).await? else {
-        return Ok(());
-    };
+    let Some(record) = record else { return Ok(()) };
     let chunks: Chunks = serde_json::from_slice(&record).map_err(|error| HubError::Store {
         action: "understand the record of a file's chunks",
         reason: error.to_string(),
@@ -51,7 +53,7 @@ pub async fn check_sample<S: Store>(store: &S, file: Stored, name: &str, pick: u
     let expected = chunks.sha256[index as usize];
     let start = index.saturating_mul(chunks.bytes);
     let end = size.min(start.saturating_add(chunks.bytes));
-    let found = Sha256::of(&store.read(sha256, start..end).await?);
+    let found = store.hash(sha256, start..end).await?;
     if found == expected {
         return Ok(());
     }

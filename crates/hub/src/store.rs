@@ -91,6 +91,11 @@ pub trait Store {
     /// Reads bytes of a kept file; fewer than asked for if it ends before.
     fn read(&self, sha256: Sha256, range: Range<u64>) -> impl Future<Output = Result<Vec<u8>, HubError>>;
 
+    /// The hash of bytes of a kept file; of fewer than asked for if it ends before.
+    fn hash(&self, sha256: Sha256, range: Range<u64>) -> impl Future<Output = Result<Sha256, HubError>> {
+        async move { Ok(Sha256::of(&self.read(sha256, range).await?)) }
+    }
+
     /// The kept files, sorted.
     fn list(&self) -> impl Future<Output = Result<Vec<Stored>, HubError>>;
 

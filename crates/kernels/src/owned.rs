@@ -1,12 +1,17 @@
 //! Packed weights that own their memory, and how they are made.
+//!
+//! Each panel is packed by a call of its own. A browser runs what it has just compiled without optimisation, and what it
+//! compiles better meanwhile is used from the next call on: a whole matrix in one call, the first one of a model being the
+//! largest, would be packed by the slow code.
 
 use crate::multiply::Rows;
 use crate::narrow::{F16Panels, HalfRow, Q8_BLOCK, Q8Panels};
-use crate::pack::{F32Panels, Layout, PANEL, PanelRow};
+use crate::pack::{F32Panels, Layout, PANEL, PanelRow, Span};
 use crate::simd::{F32x4, transpose_bytes, transpose_halves};
 
-/// The exponent of f16's infinities and NaNs.
+/// The exponent of f16's infinities and NaNs, and its lowest bit.
 const F16_SPECIAL: u16 = 0x7c00;
+const F16_EXPONENT_ONE: u16 = 0x0400;
 
 /// Weights packed as f32.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +79,7 @@ impl PackedF32 {
 }
 
 /// `panel[i][j] = sources[j][i]`, four by four.
+#[inline(never)]
 fn transpose(sources: [&[f32]; PANEL], panel: &mut [PanelRow]) {
     let (blocks, rest) = panel.as_chunks_mut::<4>();
     let done = blocks.len() * 4;
@@ -104,23 +110,29 @@ pub struct PackedF16 {
 }
 
 impl PackedF16 {
-    /// Packs `bits: [n, k]`, the bits of f16 numbers, as a linear layer stores them.
+    /// Packs `halves: [n, k]`, the little-endian bytes of f16 numbers, as a linear layer stores them.
     ///
     /// # Panics
-    /// If `bits` is not of this size.
-    pub fn new(bits: &[u16], n: usize, k: usize) -> Self {
+    /// If `halves` is not of this size.
+    pub fn new(halves: &[[u8; 2]], n: usize, k: usize) -> Self {
         let layout = Layout { n, k };
-        Self {
-            layout,
-            rows: interleave_halves(layout, bits),
-            finite: bits.iter().all(|bits| bits & F16_SPECIAL != F16_SPECIAL),
+        assert_eq!(halves.len(), n * k, "values of {n} outputs and {k} inputs");
+        let mut rows = vec![[0; PANEL]; layout.rows()];
+        let mut finite = true;
+        for span in layout.spans() {
+            finite &= pack_halves(layout, halves, span, &mut rows[layout.range(span)]);
         }
+        Self { layout, rows, finite }
     }
+
     /// What the products read.
     pub fn view(&self) -> F16Panels<'_> {
         F16Panels::new(self.layout.n, self.layout.k, &self.rows, self.finite)
     }
 }
+
+/// Bytes of one of llama.cpp's blocks: a scale and the values.
+const Q8_BLOCK_BYTES: usize = 2 + Q8_BLOCK;
 
 /// Weights packed as q8_0: a signed byte each, times an f16 scale for every [`Q8_BLOCK`] along `k`.
 #[derive(Clone, Debug)]
@@ -159,34 +171,18 @@ impl PackedQ8 {
     /// # Panics
     /// If `k` is not whole blocks, or `blocks` not of this size.
     pub fn from_blocks(blocks: &[u8], n: usize, k: usize) -> Self {
-        const BYTES: usize = 2 + Q8_BLOCK;
         let (layout, of_row) = (Layout { n, k }, k / Q8_BLOCK);
         assert!(
-            k.is_multiple_of(Q8_BLOCK) && blocks.len() == n * of_row * BYTES,
+            k.is_multiple_of(Q8_BLOCK) && blocks.len() == n * of_row * Q8_BLOCK_BYTES,
             "{} bytes of blocks for {n} outputs and {k} inputs",
             blocks.len()
         );
-        let (blocks, _) = blocks.as_chunks::<BYTES>();
+        let (blocks, _) = blocks.as_chunks();
         let mut rows = vec![[0; PANEL]; layout.rows()];
         let mut scales = vec![[0; PANEL]; layout.panels() * of_row];
         for span in layout.spans() {
-            let panel = &mut rows[layout.range(span)];
-            let (first, start) = (span.first * PANEL, span.start / Q8_BLOCK);
-            let scales = &mut scales[span.first * of_row + start..];
-            for (at, (rows, scale)) in panel.chunks_exact_mut(Q8_BLOCK).zip(scales).enumerate() {
-                // Outputs past the last are zero.
-                let of_outputs: [&[u8; BYTES]; PANEL] = std::array::from_fn(|j| {
-                    let block = (first + j < n).then(|| blocks.get((first + j) * of_row + start + at));
-                    block.flatten().unwrap_or(&[0; BYTES])
-                });
-                *scale = of_outputs.map(|block| u16::from_le_bytes([block[0], block[1]]));
-                for (part, rows) in rows.chunks_exact_mut(PANEL).enumerate() {
-                    let square = of_outputs.map(|block| &block[2..].as_chunks::<PANEL>().0[part]);
-                    for (row, bytes) in rows.iter_mut().zip(transpose_bytes(square)) {
-                        *row = bytes.map(|byte| byte as i8);
-                    }
-                }
-            }
+            let scales = &mut scales[span.first * of_row + span.start / Q8_BLOCK..];
+            pack_blocks(layout, blocks, span, &mut rows[layout.range(span)], scales);
         }
         Self { layout, rows, scales }
     }
@@ -215,35 +211,60 @@ fn interleave<T: Copy + Default>(layout: Layout, values: &[T]) -> Vec<[T; PANEL]
     rows
 }
 
-/// The same of halves, eight by eight where there are so many.
-fn interleave_halves(layout: Layout, bits: &[u16]) -> Vec<HalfRow> {
-    const SQUARE: usize = 8;
-    let Layout { n, k } = layout;
-    assert_eq!(bits.len(), n * k, "values of {n} outputs and {k} inputs");
-    let mut rows = vec![[0; PANEL]; layout.rows()];
-    for span in layout.spans() {
-        let panel = &mut rows[layout.range(span)];
-        let first = span.first * PANEL;
-        for place in (0..PANEL.min(n - first)).step_by(SQUARE) {
-            let of = |j: usize| &bits[(first + place + j) * k + span.start..][..span.length];
-            let outputs = SQUARE.min(n - first - place);
-            let done = if outputs == SQUARE {
-                let sources: [&[[u16; SQUARE]]; SQUARE] = std::array::from_fn(|j| of(j).as_chunks().0);
-                for (at, rows) in panel.chunks_exact_mut(SQUARE).enumerate() {
-                    for (row, square) in rows.iter_mut().zip(transpose_halves(sources.map(|source| &source[at]))) {
-                        row[place..place + SQUARE].copy_from_slice(&square);
-                    }
-                }
-                span.length / SQUARE * SQUARE
-            } else {
-                0
-            };
-            for j in 0..outputs {
-                for (row, &value) in panel[done..].iter_mut().zip(&of(j)[done..]) {
-                    row[place + j] = value;
-                }
+/// One panel of llama.cpp's blocks, and its scales, the first ones of `scales`.
+#[inline(never)]
+fn pack_blocks(
+    layout: Layout,
+    blocks: &[[u8; Q8_BLOCK_BYTES]],
+    span: Span,
+    panel: &mut [[i8; PANEL]],
+    scales: &mut [HalfRow],
+) {
+    let of_row = layout.k / Q8_BLOCK;
+    let (first, start) = (span.first * PANEL, span.start / Q8_BLOCK);
+    for (at, (rows, scale)) in panel.chunks_exact_mut(Q8_BLOCK).zip(scales).enumerate() {
+        // Outputs past the last are zero.
+        let of_outputs: [&[u8; Q8_BLOCK_BYTES]; PANEL] = std::array::from_fn(|j| {
+            let block = (first + j < layout.n).then(|| blocks.get((first + j) * of_row + start + at));
+            block.flatten().unwrap_or(&[0; Q8_BLOCK_BYTES])
+        });
+        *scale = of_outputs.map(|block| u16::from_le_bytes([block[0], block[1]]));
+        for (part, rows) in rows.chunks_exact_mut(PANEL).enumerate() {
+            let square = of_outputs.map(|block| &block[2..].as_chunks::<PANEL>().0[part]);
+            for (row, bytes) in rows.iter_mut().zip(transpose_bytes(square)) {
+                *row = bytes.map(|byte| byte as i8);
             }
         }
     }
-    rows
+}
+
+/// One panel of halves, eight by eight where there are so many; returns whether all of them are finite.
+#[inline(never)]
+fn pack_halves(layout: Layout, halves: &[[u8; 2]], span: Span, panel: &mut [HalfRow]) -> bool {
+    const SQUARE: usize = 8;
+    let Layout { n, k } = layout;
+    let first = span.first * PANEL;
+    for place in (0..PANEL.min(n - first)).step_by(SQUARE) {
+        let of = |j: usize| &halves[(first + place + j) * k + span.start..][..span.length];
+        let outputs = SQUARE.min(n - first - place);
+        let done = if outputs == SQUARE {
+            let sources: [&[[[u8; 2]; SQUARE]]; SQUARE] = std::array::from_fn(|j| of(j).as_chunks().0);
+            for (at, rows) in panel.chunks_exact_mut(SQUARE).enumerate() {
+                for (row, square) in rows.iter_mut().zip(transpose_halves(sources.map(|source| &source[at]))) {
+                    row[place..place + SQUARE].copy_from_slice(&square);
+                }
+            }
+            span.length / SQUARE * SQUARE
+        } else {
+            0
+        };
+        for j in 0..outputs {
+            for (row, &half) in panel[done..].iter_mut().zip(&of(j)[done..]) {
+                row[place + j] = u16::from_le_bytes(half);
+            }
+        }
+    }
+    // One more than the largest exponent is the sign's bit. Without branches this becomes vectors.
+    let carried = |carried: u16, bits: &u16| carried | ((bits & F16_SPECIAL) + F16_EXPONENT_ONE);
+    panel.as_flattened().iter().fold(0, carried) >> 15 == 0
 }

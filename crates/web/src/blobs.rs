@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use js_sys::Uint8Array;
 use lorahub_t5::T5Error;
@@ -9,6 +10,7 @@ use lorahub_weights::{BaseForm, BaseWeights, ReadAt, Sha256Stream, WeightsError}
 use wasm_bindgen::{JsCast as _, JsValue};
 
 use crate::error::Failure;
+use crate::hub::Direct;
 
 /// Most bytes of a file that is read whole (`pytorch_model.bin`): it lies in the WebAssembly heap, which ends at 4 GB,
 /// beside the model that is made of it.
@@ -18,12 +20,14 @@ const WHOLE_BYTES: u64 = 3 << 29;
 pub(crate) struct BlobFile {
     blob: web_sys::Blob,
     reader: web_sys::FileReaderSync,
+    /// The same file of the store, where it can be read without the blob.
+    direct: Option<Rc<Direct>>,
 }
 
 impl BlobFile {
-    pub(crate) fn new(blob: web_sys::Blob) -> Result<Self, WeightsError> {
+    pub(crate) fn new(blob: web_sys::Blob, direct: Option<Rc<Direct>>) -> Result<Self, WeightsError> {
         let reader = web_sys::FileReaderSync::new().map_err(|thrown| unreadable(&thrown))?;
-        Ok(Self { blob, reader })
+        Ok(Self { blob, reader, direct })
     }
 }
 
@@ -33,11 +37,33 @@ impl ReadAt for BlobFile {
     }
 
     fn read_at(&self, range: Range<u64>) -> Result<Vec<u8>, WeightsError> {
+        if self.direct.is_some() {
+            let mut bytes = vec![0; range.end.saturating_sub(range.start) as usize];
+            let found = self.read_into(range.start, &mut bytes)?;
+            bytes.truncate(found);
+            return Ok(bytes);
+        }
+        Ok(self.read_blob(range)?.to_vec())
+    }
+
+    fn read_into(&self, start: u64, bytes: &mut [u8]) -> Result<usize, WeightsError> {
+        if let Some(direct) = &self.direct {
+            return direct.read(start, bytes).map_err(|thrown| unreadable(&thrown));
+        }
+        let found = self.read_blob(start..start.saturating_add(bytes.len() as u64))?;
+        let length = bytes.len().min(found.length() as usize);
+        found.subarray(0, length as u32).copy_to(&mut bytes[..length]);
+        Ok(length)
+    }
+}
+
+impl BlobFile {
+    fn read_blob(&self, range: Range<u64>) -> Result<Uint8Array, WeightsError> {
         let part = self.blob.slice_with_f64_and_f64(range.start as f64, range.end as f64);
         let part = part.map_err(|thrown| unreadable(&thrown))?;
         let buffer = self.reader.read_as_array_buffer(&part);
         let buffer: JsValue = buffer.map_err(|thrown| unreadable(&thrown))?.into();
-        Ok(Uint8Array::new(&buffer).to_vec())
+        Ok(Uint8Array::new(&buffer))
     }
 }
 
@@ -52,11 +78,14 @@ fn unreadable(thrown: &JsValue) -> WeightsError {
 
 /// A base's files by their names.
 #[derive(Default)]
-pub(crate) struct BaseBlobs(BTreeMap<String, web_sys::Blob>);
+pub(crate) struct BaseBlobs {
+    blobs: BTreeMap<String, web_sys::Blob>,
+    direct: BTreeMap<String, Rc<Direct>>,
+}
 
 impl BaseBlobs {
     pub(crate) fn new(files: &js_sys::Object) -> Result<Self, Failure> {
-        let mut named = BTreeMap::new();
+        let mut found = Self::default();
         for entry in js_sys::Object::entries(files) {
             let entry: js_sys::Array = entry.unchecked_into();
             let (Some(name), Ok(blob)) = (entry.get(0).as_string(), entry.get(1).dyn_into()) else {
@@ -65,18 +94,24 @@ impl BaseBlobs {
                     "the base's files are not blobs by their names; see the type definitions",
                 ));
             };
-            named.insert(name, blob);
+            found.blobs.insert(name, blob);
         }
-        Ok(Self(named))
+        Ok(found)
     }
 
     pub(crate) fn add(&mut self, name: &str, blob: web_sys::Blob) {
-        self.0.insert(name.to_owned(), blob);
+        self.blobs.insert(name.to_owned(), blob);
+    }
+
+    /// Another way to the same file.
+    pub(crate) fn read_direct(&mut self, name: &str, direct: Direct) {
+        self.direct.insert(name.to_owned(), Rc::new(direct));
     }
 
     fn file(&self, name: &str) -> Result<BlobFile, Failure> {
-        let blob = self.0.get(name).ok_or_else(|| missing(name))?;
-        Ok(BlobFile::new(blob.clone()).map_err(T5Error::from)?)
+        let blob = self.blobs.get(name).ok_or_else(|| missing(name))?;
+        let direct = self.direct.get(name).cloned();
+        Ok(BlobFile::new(blob.clone(), direct).map_err(T5Error::from)?)
     }
 
     /// All of a small file.
@@ -87,7 +122,7 @@ impl BaseBlobs {
 
     /// The form of the weights, by the files' names.
     pub(crate) fn form(&self) -> Result<BaseForm, Failure> {
-        let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        let names: Vec<&str> = self.blobs.keys().map(String::as_str).collect();
         BaseForm::find(&names, |name| Ok(self.bytes(name)?)).map_err(|failed: FormFailure| failed.0)
     }
 

@@ -208,9 +208,7 @@ impl Narrow {
     /// [`WeightsError::BlockFactor`] naming a block whose factor, or an f16 value, is not finite.
     pub fn from_bytes(format: Format, rows: usize, columns: usize, bytes: Vec<u8>) -> Result<Self, WeightsError> {
         check_length(format, format.byte_size(rows, columns)?, bytes.len(), "bytes")?;
-        let mut blocks = bytes.chunks_exact(format.block_bytes());
-        // By the bits: widening every f16 to ask would take longer than reading it.
-        if let Some(index) = blocks.position(|block| block[1] & 0x7c == 0x7c) {
+        if let Some(index) = first_special(format, &bytes) {
             return Err(WeightsError::BlockFactor {
                 format: format.name(),
                 index,
@@ -301,6 +299,27 @@ impl Narrow {
 /// The f16 at the start of a block.
 fn factor(block: &[u8]) -> f32 {
     f16::from_le_bytes([block[0], block[1]]).to_f32()
+}
+
+/// The first block whose factor, or the first f16 that, is an infinity or NaN. By the bits: widening every f16 to ask
+/// would take longer than reading it.
+fn first_special(format: Format, bytes: &[u8]) -> Option<usize> {
+    const PIECE: usize = 4096;
+    let special = |block: &[u8]| block[1] & 0x7c == 0x7c;
+    let Format::F16 = format else {
+        return bytes.chunks_exact(format.block_bytes()).position(special);
+    };
+    /// Not inlined: an engine that compiles a function better meanwhile uses it from the next call on.
+    #[inline(never)]
+    fn all_finite(piece: &[[u8; 2]]) -> bool {
+        // One more than the largest exponent is the sign's bit. Without branches this becomes vectors.
+        let carried = |carried, half: &[u8; 2]| carried | ((u16::from_le_bytes(*half) & 0x7c00) + 0x0400);
+        piece.iter().fold(0, carried) >> 15 == 0
+    }
+    let (halves, _) = bytes.as_chunks();
+    let at = halves.chunks(PIECE).position(|piece| !all_finite(piece))? * PIECE;
+    let of_piece = halves[at..].iter().position(|half| special(half))?;
+    Some(at + of_piece)
 }
 
 fn check_length(format: Format, expected: usize, found: usize, unit: &'static str) -> Result<(), WeightsError> {

@@ -92,6 +92,18 @@ pub trait ReadAt {
     /// # Errors
     /// [`WeightsError::Read`] with what the system says.
     fn read_at(&self, range: Range<u64>) -> Result<Vec<u8>, WeightsError>;
+
+    /// Fills `bytes` with those from `start` on, and returns how many there are: fewer where the file has become
+    /// shorter.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    fn read_into(&self, start: u64, bytes: &mut [u8]) -> Result<usize, WeightsError> {
+        let found = self.read_at(start..start.saturating_add(bytes.len() as u64))?;
+        let length = found.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&found[..length]);
+        Ok(length)
+    }
 }
 
 /// A safetensors file of which the header and one tensor at a time are in memory.
@@ -186,17 +198,35 @@ pub(crate) fn read_f32<R: ReadAt>(
     dtype: Dtype,
     shape: &[usize],
 ) -> Result<Vec<f32>, WeightsError> {
-    let mut values = Vec::with_capacity(shape.iter().product());
+    let cut = |found| WeightsError::TensorBytes {
+        name: name.to_owned(),
+        expected: range.end - range.start,
+        found,
+    };
+    let count = shape.iter().product();
+    if dtype == Dtype::F32 {
+        let mut values = vec![0f32; count];
+        let mut at = range.start;
+        for piece in bytemuck::cast_slice_mut(&mut values).chunks_mut(PIECE_BYTES as usize) {
+            let found = file.read_into(at, piece)?;
+            at += found as u64;
+            if found < piece.len() {
+                return Err(cut(at - range.start));
+            }
+        }
+        // Nothing on a processor that has the file's order of bytes.
+        for value in &mut values {
+            *value = f32::from_bits(u32::from_le(value.to_bits()));
+        }
+        return Ok(values);
+    }
+    let mut values = Vec::with_capacity(count);
     let mut at = range.start;
     while at < range.end {
         let end = range.end.min(at + PIECE_BYTES);
         let bytes = file.read_at(at..end)?;
         if bytes.len() as u64 != end - at {
-            return Err(WeightsError::TensorBytes {
-                name: name.to_owned(),
-                expected: range.end - range.start,
-                found: at - range.start + bytes.len() as u64,
-            });
+            return Err(cut(at - range.start + bytes.len() as u64));
         }
         decode(&bytes, dtype, &mut values);
         at = end;

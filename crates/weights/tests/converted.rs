@@ -184,6 +184,112 @@ fn a_wrong_index_is_refused() {
     );
 }
 
+/// A value that is no number is found wherever it stands, and named.
+#[test]
+fn a_value_that_is_not_finite_is_found_when_the_tensor_is_read() {
+    const COUNT: usize = 5000;
+    struct One(Held, Vec<usize>);
+    impl Tensors for One {
+        fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+            Box::new(["one"].into_iter())
+        }
+
+        fn shape(&self, _: &str) -> Result<&[usize], WeightsError> {
+            Ok(&self.1)
+        }
+
+        fn f32(&self, _: &str) -> Result<Vec<f32>, WeightsError> {
+            Ok(self.0.clone().widen())
+        }
+    }
+    for (storage, bad, code) in [
+        (WeightStorage::F32, &[0x00, 0x00, 0x80, 0x7f][..], "weights-non-finite"),
+        (WeightStorage::F32, &[0xff, 0xff, 0xff, 0xff], "weights-non-finite"),
+        (WeightStorage::F16, &[0x00, 0x7c], "converted-factor"),
+        (WeightStorage::F16, &[0xff, 0xff], "converted-factor"),
+    ] {
+        let largest = if storage == WeightStorage::F32 {
+            f32::MAX
+        } else {
+            -65504.0
+        };
+        let source = One(Held::F32(vec![largest; COUNT]), vec![5, COUNT / 5]);
+        let converting = Converting::new(&source, SOURCE, storage, Vec::new());
+        converting.held("one", storage).unwrap();
+        let bytes = converting.finish().unwrap();
+        assert!(open(bytes.clone(), storage).unwrap().held("one", storage).is_ok());
+        for index in [0, 1, 4095, 4096, COUNT - 1] {
+            let mut bytes = bytes.clone();
+            let at = 16 + index * bad.len();
+            bytes[at..at + bad.len()].copy_from_slice(bad);
+            let error = open(bytes, storage).unwrap().held("one", storage).unwrap_err();
+            assert_eq!(error.code(), code, "{storage:?}");
+            let (message, index) = (error.to_string(), index.to_string());
+            assert!(
+                message.split([' ', ',']).any(|word| word == index),
+                "{index}: {message}"
+            );
+        }
+    }
+}
+
+/// A file that becomes shorter after it was opened gives an error, for small tensors and large ones.
+#[test]
+fn a_file_that_is_cut_while_it_is_open_is_refused() {
+    struct Shrinking(Vec<u8>, Rc<Cell<usize>>);
+    impl ReadAt for Shrinking {
+        fn size(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn read_at(&self, range: Range<u64>) -> Result<Vec<u8>, WeightsError> {
+            let end = self.1.get().min(range.end as usize);
+            Ok(self.0[end.min(range.start as usize)..end].to_vec())
+        }
+    }
+    let values = vec![0.5; 1 << 21];
+    let tensors = [("large", vec![1 << 10, 1 << 11]), ("small", vec![2, 1 << 10])].map(|(name, shape)| TensorOut {
+        name: name.to_owned(),
+        data: &values[..shape.iter().product()],
+        shape,
+        dtype: Dtype::F32,
+    });
+    let bytes = write_safetensors(&tensors, &BTreeMap::new()).unwrap();
+    let source = FileTensors::open(Bytes(bytes), &Limits::BASE).unwrap();
+    for (storage, code) in [
+        (WeightStorage::F32, "weights-tensor-bytes"),
+        (WeightStorage::F16, "converted-cut"),
+        (WeightStorage::Q8, "converted-cut"),
+    ] {
+        for (name, others) in [("large", 0), ("small", 1)] {
+            let converting = Converting::new(&source, SOURCE, storage, Vec::new());
+            // As many bytes as the tensor in front takes.
+            let before: usize = (0..others)
+                .map(|_| converting.held("large", storage).map_or(0, bytes_of))
+                .sum();
+            let own = converting.held(name, storage).map(bytes_of).unwrap();
+            let file = converting.finish().unwrap();
+            let length = Rc::new(Cell::new(file.len()));
+            let opened = ConvertedTensors::open(Shrinking(file, length.clone()), SOURCE, storage).unwrap();
+            length.set(16 + before + own - 1);
+            assert_eq!(
+                opened.held(name, storage).unwrap_err().code(),
+                code,
+                "{name} as {storage:?}"
+            );
+            length.set(16 + before + own);
+            assert!(opened.held(name, storage).is_ok(), "{name} as {storage:?}");
+        }
+    }
+}
+
+fn bytes_of(held: Held) -> usize {
+    match held {
+        Held::F32(values) => 4 * values.len(),
+        Held::Narrow(narrow) => narrow.bytes().len(),
+    }
+}
+
 #[test]
 fn what_cannot_be_written_is_read_all_the_same() {
     /// Full after some bytes.

@@ -10,9 +10,32 @@ const started = init();
 let hub;
 let progress = [];
 let abort;
+/** A file that is kept open; without a name of its own it would be collected and closed. */
+let held;
 
 const hex = async (blob) =>
   Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', await blob.arrayBuffer())), (b) => b.toString(16).padStart(2, '0')).join('');
+
+/** A folder of the hub's store. */
+const folder = async (name) => (await (await navigator.storage.getDirectory()).getDirectoryHandle('lorahub')).getDirectoryHandle(name);
+
+/** The store's part that is the file of this hash, for this worker alone. */
+async function partOf(sha256) {
+  const named = await (await (await (await folder('files')).getFileHandle(sha256)).getFile()).text();
+  return (await (await folder('parts')).getFileHandle(named.split(' ')[0])).createSyncAccessHandle();
+}
+
+/** Megabytes a second of what reads some bytes from a place on, from a file's start to its end; the best of several. */
+function rate(size, times, read) {
+  const PIECE = 16 << 20;
+  let seconds = Infinity;
+  for (let again = 0; again < times; again++) {
+    const began = performance.now();
+    for (let at = 0; at < size; at += PIECE) read(at, Math.min(size, at + PIECE));
+    seconds = Math.min(seconds, (performance.now() - began) / 1000);
+  }
+  return Math.round(size / 1e6 / seconds);
+}
 
 answer({
   open: async ({ address, manifest }) => {
@@ -40,14 +63,19 @@ answer({
   verify: async ({ name }) => hub.verify(name),
   delete: async ({ name }) => hub.delete(name),
   deleteAll: async () => hub.deleteAll(),
-  /** Changes a kept file behind the hub's back: a byte, or its length, or (without a sample to show it) its content. */
-  spoil: async ({ sha256, at = 100, cut = 0 }) => {
-    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('lorahub');
-    const name = (await (await (await (await root.getDirectoryHandle('files')).getFileHandle(sha256)).getFile()).text()).split(' ')[0];
-    const part = await (await (await root.getDirectoryHandle('parts')).getFileHandle(name)).createSyncAccessHandle();
+  /**
+   * Changes a kept file behind the hub's back: a byte, or its length, or (without a sample to show it) its content.
+   */
+  spoil: async ({ sha256, at = 100, byte = 0xa5, cut = 0, unsampled = false }) => {
+    const part = await partOf(sha256);
     if (cut > 0) part.truncate(part.getSize() - cut);
-    else part.write(new Uint8Array([0xa5]), { at });
+    else part.write(new Uint8Array([byte]), { at });
     part.close();
+    if (unsampled) await (await folder('records')).removeEntry(await hex(new Blob([`chunks of ${sha256}`])));
+  },
+  /** Keeps a kept file open, as another tab may. */
+  hold: async ({ sha256 }) => {
+    held = await partOf(sha256);
   },
   /** From now on the storage has room for so many bytes more, as when a quota is reached. */
   room: async ({ bytes }) => {
@@ -60,24 +88,26 @@ answer({
   },
   /** The names of all files that are stored. */
   left: async () => {
-    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('lorahub');
     const names = [];
-    for (const folder of ['parts', 'files']) for await (const name of (await root.getDirectoryHandle(folder)).keys()) names.push(name);
+    for (const inside of ['parts', 'files']) for await (const name of (await folder(inside)).keys()) names.push(name);
     return names.sort();
   },
-  /** Megabytes a second that the storage itself gives: the better of several readings, in pieces as a model is read. */
+  /**
+   * Megabytes a second that the storage itself gives, in pieces: as a page reads a file that it was given, and with an
+   * access handle into memory that was not used before, as a model is read.
+   */
   readRate: async ({ name }) => {
-    const blobs = Object.values(await hub.files(name));
-    const [largest] = blobs.sort((a, b) => b.size - a.size);
+    const { files } = (await hub.kept()).find((kept) => kept.name === name);
+    const { sha256 } = files.find(({ path }) => path === 'model.safetensors');
+    const blob = (await hub.files(name))['model.safetensors'];
     const reader = new FileReaderSync();
-    const PIECE = 16 << 20;
-    let seconds = Infinity;
-    for (let again = 0; again < 3; again++) {
-      const began = performance.now();
-      for (let at = 0; at < largest.size; at += PIECE) reader.readAsArrayBuffer(largest.slice(at, at + PIECE));
-      seconds = Math.min(seconds, (performance.now() - began) / 1000);
-    }
-    return { megabytes: Math.round(largest.size / 1e6), megabytesPerSecond: Math.round(largest.size / 1e6 / seconds) };
+    const megabytesPerSecond = rate(blob.size, 3, (at, end) => reader.readAsArrayBuffer(blob.slice(at, end)));
+    const memory = new WebAssembly.Memory({ initial: Math.ceil(blob.size / 65536) });
+    const part = await partOf(sha256);
+    // Once: the second time the memory would be there.
+    const intoNewMemory = rate(blob.size, 1, (at, end) => part.read(new Uint8Array(memory.buffer, at, end - at), { at }));
+    part.close();
+    return { megabytes: Math.round(blob.size / 1e6), megabytesPerSecond, intoNewMemory };
   },
   /** Loads a kept base, and tells what that took, and its logits for some ids. */
   load: async ({ base, device: kind, dtype, input }) => {

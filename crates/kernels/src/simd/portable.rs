@@ -174,6 +174,6 @@ pub(crate) fn transpose_bytes(rows: [&[u8; 16]; 16]) -> [[u8; 16]; 16] {
 }
 
 /// Columns become rows.
-pub(crate) fn transpose_halves(rows: [&[u16; 8]; 8]) -> [[u16; 8]; 8] {
-    core::array::from_fn(|column| rows.map(|row| row[column]))
+pub(crate) fn transpose_halves(rows: [&[[u8; 2]; 8]; 8]) -> [[u16; 8]; 8] {
+    core::array::from_fn(|column| rows.map(|row| u16::from_le_bytes(row[column])))
 }

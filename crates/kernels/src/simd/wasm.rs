@@ -255,7 +255,7 @@ pub(crate) fn transpose_bytes(rows: [&[u8; 16]; 16]) -> [[u8; 16]; 16] {
 
 /// Columns become rows, as in [`transpose_bytes`].
 #[inline(always)]
-pub(crate) fn transpose_halves(rows: [&[u16; 8]; 8]) -> [[u16; 8]; 8] {
+pub(crate) fn transpose_halves(rows: [&[[u8; 2]; 8]; 8]) -> [[u16; 8]; 8] {
     // SAFETY: each reference is to 16 readable bytes, and the instruction needs no alignment.
     let mut square = rows.map(|row| unsafe { v128_load(row.as_ptr().cast()) });
     for _ in 0..3 {

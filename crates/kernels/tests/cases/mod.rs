@@ -38,6 +38,7 @@ cases! {
     multiply::narrow_weights_are_widened_exactly,
     multiply::transposes_are_packed_like_any_other,
     multiply::every_f16_number,
+    multiply::an_infinite_f16_is_noticed,
     multiply::narrow_products_of_every_small_shape,
     integer::integer_products_of_every_small_shape,
     integer::integer_products_around_the_blocks,

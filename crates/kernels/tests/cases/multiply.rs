@@ -111,10 +111,10 @@ pub(crate) fn products_of_extreme_values() {
 /// The three formats of the same random matrix.
 fn formats(n: usize, k: usize, seed: u64) -> (PackedF32, PackedF16, PackedQ8) {
     let mut numbers = Numbers(seed);
-    let halves: Vec<u16> = numbers
+    let halves: Vec<[u8; 2]> = numbers
         .take(n * k)
         .iter()
-        .map(|&value| f16::from_f32(value).to_bits())
+        .map(|&value| f16::from_f32(value).to_le_bytes())
         .collect();
     let (values, scales) = q8(&mut numbers, n, k);
     (
@@ -309,12 +309,12 @@ pub(crate) fn infinities_and_nans_reach_their_results() {
 pub(crate) fn narrow_weights_are_widened_exactly() {
     for (n, k) in [(16, 32), (40, 96), (19, 77), (33, 1088), (33, 1100)] {
         let mut numbers = Numbers(19);
-        let halves: Vec<u16> = numbers
+        let halves: Vec<[u8; 2]> = numbers
             .take(n * k)
             .iter()
-            .map(|&value| f16::from_f32(value).to_bits())
+            .map(|&value| f16::from_f32(value).to_le_bytes())
             .collect();
-        let wide: Vec<f32> = halves.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect();
+        let wide: Vec<f32> = halves.iter().map(|&half| f16::from_le_bytes(half).to_f32()).collect();
         check_same(PackedF16::new(&halves, n, k).view(), packed(&wide, n, k).view());
         let (values, scales) = q8(&mut numbers, n, k);
         let blocks = k.div_ceil(Q8_BLOCK);
@@ -375,6 +375,22 @@ fn check_same<A: Weight, B: Weight>(narrow: A, wide: B) {
     }
 }
 
+/// One number that is not finite is noticed wherever it is packed.
+pub(crate) fn an_infinite_f16_is_noticed() {
+    let (n, k) = (33, 1030);
+    for place in [0, 7, 511, 512, k - 1, 16 * k, n * k - k, n * k - 1] {
+        for bits in [0x7c00u16, 0xfc00, 0x7e01] {
+            let mut halves = vec![0x7bffu16.to_le_bytes(); n * k];
+            assert!(PackedF16::new(&halves, n, k).view().is_finite());
+            halves[place] = bits.to_le_bytes();
+            assert!(
+                !PackedF16::new(&halves, n, k).view().is_finite(),
+                "{bits:#x} at {place}"
+            );
+        }
+    }
+}
+
 /// Each number times 1, alone and in a batch: all of them, and the finite ones (which have kernels of their own).
 pub(crate) fn every_f16_number() {
     let all: Vec<u16> = (0..=u16::MAX).collect();
@@ -383,8 +399,10 @@ pub(crate) fn every_f16_number() {
         .copied()
         .filter(|&bits| f16::from_bits(bits).is_finite())
         .collect();
-    for bits in [all, finite] {
-        let weight = PackedF16::new(&bits, bits.len(), 1);
+    for (bits, are_finite) in [(all, false), (finite, true)] {
+        let halves: Vec<[u8; 2]> = bits.iter().map(|bits| bits.to_le_bytes()).collect();
+        let weight = PackedF16::new(&halves, bits.len(), 1);
+        assert_eq!(weight.view().is_finite(), are_finite);
         for m in [1, 2] {
             let out = product(&vec![1.0; m], m, weight.view());
             for (found, &bits) in out.iter().zip(bits.iter().cycle()) {

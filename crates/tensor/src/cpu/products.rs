@@ -139,11 +139,10 @@ impl Packed {
     /// A narrow matrix whose form the kernels read.
     pub(super) fn narrow(narrow: &Narrow, arithmetic: Arithmetic) -> Option<Self> {
         let (rows, columns) = (narrow.rows(), narrow.columns());
-        let bits = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
         match narrow.format() {
             Format::F16 => {
-                let values: Vec<u16> = narrow.bytes().chunks_exact(2).map(bits).collect();
-                Some(Self::F16(PackedF16::new(&values, rows, columns)))
+                let (halves, _) = narrow.bytes().as_chunks();
+                Some(Self::F16(PackedF16::new(halves, rows, columns)))
             }
             Format::Q8_0 => {
                 let packed = PackedQ8::from_blocks(narrow.bytes(), rows, columns);

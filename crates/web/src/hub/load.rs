@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use futures_util::future::{try_join, try_join_all};
 use lorahub_devices::Opened;
 use lorahub_hub::{Conversion, Converted, HubError, Kept, Stored, delete_kept};
 use lorahub_t5::{ModelFiles, T5Error};
@@ -25,14 +26,15 @@ impl Hub {
     pub(crate) async fn load(&self, name: &str, opened: &Opened, turns: &Rc<Turns>) -> Result<Composer, Failure> {
         let kept = self.find(name).await?;
         let mut files = BaseBlobs::default();
-        for file in &kept.files {
-            files.add(&file.path, self.store.blob(file.stored.sha256).await?);
+        // All at once, here and below: finding one file is several waits for the browser, in which it reads nothing.
+        let blobs = try_join_all(kept.files.iter().map(|file| self.store.blob(file.stored.sha256))).await?;
+        for (file, blob) in kept.files.iter().zip(blobs) {
+            files.add(&file.path, blob);
         }
         let form = files.form()?;
         let weight_files: Vec<String> = form.files().iter().map(ToString::to_string).collect();
-        for file in kept.files.iter().filter(|file| !weight_files.contains(&file.path)) {
-            self.sample(&kept, &file.path, file.stored).await?;
-        }
+        let others = kept.files.iter().filter(|file| !weight_files.contains(&file.path));
+        try_join_all(others.map(|file| self.sample(&kept, &file.path, file.stored))).await?;
         let (config, tokenizer) = (files.bytes("config.json")?, files.bytes("tokenizer.json")?);
         let hashes = weight_files.iter().filter_map(|path| kept.file(path));
         let hashes: Vec<String> = hashes.map(|stored| stored.sha256.to_string()).collect();
@@ -52,7 +54,10 @@ impl Hub {
         if let Some(stored) = converted
             && let Some(tensors) = self.open_converted(&kept, stored, &source, storage).await?
         {
-            match load(&tensors).await {
+            let loaded = load(&tensors).await;
+            // A file that is open cannot be deleted.
+            drop(tensors);
+            match loaded {
                 Ok(composer) => return Ok(composer.loaded(Told::Read)),
                 Err(failure) if failure.code() == OF_WEIGHTS => delete_kept(&self.store, stored.sha256).await?,
                 Err(failure) => return Err(failure),
@@ -60,6 +65,9 @@ impl Hub {
         }
         for file in kept.files.iter().filter(|file| weight_files.contains(&file.path)) {
             self.sample(&kept, &file.path, file.stored).await?;
+            if let Some(direct) = self.store.direct(file.stored.sha256).await? {
+                files.read_direct(&file.path, direct);
+            }
         }
         let weights = files.weights()?;
         let tensors = weights.tensors().map_err(T5Error::from)?;
@@ -103,7 +111,8 @@ impl Hub {
             Err(failure) if ["hub_damaged", "hub_not_kept"].contains(&failure.code()) => return Ok(None),
             Err(failure) => return Err(failure),
         }
-        let file = BlobFile::new(self.store.blob(stored.sha256).await?).map_err(T5Error::from)?;
+        let (blob, direct) = try_join(self.store.blob(stored.sha256), self.store.direct(stored.sha256)).await?;
+        let file = BlobFile::new(blob, direct.map(Rc::new)).map_err(T5Error::from)?;
         match ConvertedTensors::open(file, source, storage) {
             Ok(tensors) => Ok(Some(tensors)),
             Err(_) => {

@@ -1,5 +1,6 @@
 //! [`Hub`]: models and modules from a hub, kept in the browser.
 
+mod direct;
 mod fetch;
 mod load;
 mod opfs;
@@ -18,6 +19,7 @@ use wasm_bindgen::prelude::*;
 use crate::error::Failure;
 use crate::turns::seconds;
 use crate::types::to_js;
+pub(crate) use direct::Direct;
 use fetch::{BrowserClock, BrowserFetch};
 use opfs::Opfs;
 

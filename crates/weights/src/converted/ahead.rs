@@ -6,8 +6,9 @@ use std::ops::Range;
 use crate::WeightsError;
 use crate::tensors::ReadAt;
 
-/// Bytes that are read at once where fewer are asked for.
-const AHEAD: u64 = 8 << 20;
+/// Bytes that are read at once where fewer are asked for: more than most of a model's tensors have, and few enough for
+/// a cache to keep until they are asked for.
+const AHEAD: usize = 1 << 20;
 
 /// A file of which what lies behind the last read is in memory.
 #[derive(Clone, Debug)]
@@ -24,9 +25,9 @@ struct Window {
 
 impl Window {
     /// These bytes of the file, if all of them are here.
-    fn get(&self, range: &Range<u64>) -> Option<&[u8]> {
-        let at = |place: u64| usize::try_from(place.checked_sub(self.start)?).ok();
-        self.bytes.get(at(range.start)?..at(range.end)?)
+    fn get(&self, start: u64, length: usize) -> Option<&[u8]> {
+        let at = usize::try_from(start.checked_sub(self.start)?).ok()?;
+        self.bytes.get(at..at.checked_add(length)?)
     }
 }
 
@@ -45,20 +46,29 @@ impl<R: ReadAt> ReadAt for ReadAhead<R> {
     }
 
     fn read_at(&self, range: Range<u64>) -> Result<Vec<u8>, WeightsError> {
-        let mut window = self.window.borrow_mut();
-        if let Some(bytes) = window.get(&range) {
-            return Ok(bytes.to_vec());
+        let mut bytes = vec![0; range.end.saturating_sub(range.start) as usize];
+        let found = self.read_into(range.start, &mut bytes)?;
+        bytes.truncate(found);
+        Ok(bytes)
+    }
+
+    fn read_into(&self, start: u64, bytes: &mut [u8]) -> Result<usize, WeightsError> {
+        if bytes.len() >= AHEAD {
+            return self.file.read_into(start, bytes);
         }
-        if range.end.saturating_sub(range.start) >= AHEAD {
-            return self.file.read_at(range);
+        let window = &mut *self.window.borrow_mut();
+        if window.get(start, bytes.len()).is_none() {
+            let rest = self.file.size().saturating_sub(start);
+            window.bytes.resize(rest.min(AHEAD as u64) as usize, 0);
+            // Nothing is here until it has been read.
+            window.start = u64::MAX;
+            let found = self.file.read_into(start, &mut window.bytes)?;
+            window.bytes.truncate(found);
+            window.start = start;
         }
-        let end = self.file.size().min(range.start.saturating_add(AHEAD));
-        *window = Window {
-            start: range.start,
-            bytes: self.file.read_at(range.start..end)?,
-        };
         // Where the file has become shorter, what there is: who asked compares lengths.
-        let bytes = window.get(&range).unwrap_or(&window.bytes);
-        Ok(bytes.to_vec())
+        let found = window.get(start, bytes.len()).unwrap_or(&window.bytes);
+        bytes[..found.len()].copy_from_slice(found);
+        Ok(found.len())
     }
 }

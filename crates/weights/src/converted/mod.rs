@@ -218,15 +218,15 @@ impl<R: ReadAt> Tensors for ConvertedTensors<R> {
 
 /// Bytes of a file, all of them.
 fn read_all<R: ReadAt>(file: &R, range: Range<u64>) -> Result<Vec<u8>, WeightsError> {
-    if range.is_empty() {
-        return Ok(Vec::new());
-    }
     let expected = range.end - range.start;
-    let bytes = file.read_at(range)?;
-    let found = bytes.len() as u64;
-    if found == expected {
-        Ok(bytes)
-    } else {
-        Err(ConvertedError::Cut { expected, found }.into())
+    let mut bytes = vec![0; expected as usize];
+    let found = match bytes.is_empty() {
+        true => 0,
+        false => file.read_into(range.start, &mut bytes)?,
+    };
+    if found == bytes.len() {
+        return Ok(bytes);
     }
+    let found = found as u64;
+    Err(ConvertedError::Cut { expected, found }.into())
 }
