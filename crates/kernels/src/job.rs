@@ -445,7 +445,8 @@ mod tests {
         for m in [1, 2, 15, 31, 32, 33, 320, 4097] {
             for n in [1, 15, 16, 17, 48, 384] {
                 for parts in 1..=5 {
-                    let k = 8;
+                    // Rows lie apart, as where each head's are between the others'.
+                    let (k, x_stride, out_stride) = (8, 24, n + 5);
                     let job = Job {
                         form: Form::F32,
                         n,
@@ -453,10 +454,10 @@ mod tests {
                         weights: 0,
                         scales: 0,
                         x: 1 << 10,
-                        x_stride: k,
+                        x_stride,
                         m,
                         out: 1 << 20,
-                        out_stride: n,
+                        out_stride,
                         first: 0,
                         columns: n,
                         scratch: 0,
@@ -467,8 +468,8 @@ mod tests {
                     };
                     let mut seen = vec![0; (m * n) as usize];
                     for part in (0..parts).map(|part| job.part(part, parts)) {
-                        let row = (part.out - job.out) / 4 / n;
-                        assert_eq!(part.x, job.x + 4 * row * k, "activations of row {row}");
+                        let row = (part.out - job.out) / 4 / out_stride;
+                        assert_eq!(part.x, job.x + 4 * row * x_stride, "activations of row {row}");
                         assert_eq!(part.low_rank.first, row);
                         for (i, j) in (row..row + part.m).flat_map(|i| (0..part.columns).map(move |j| (i, j))) {
                             seen[(i * n + part.first + j) as usize] += 1;

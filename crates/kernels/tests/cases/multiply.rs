@@ -345,8 +345,8 @@ pub(crate) fn transposes_are_packed_like_any_other() {
         let mut numbers = Numbers(23);
         let w = numbers.take(n * k);
         check_transpose(packed(&w, n, k).view(), &w, outputs.clone());
-        let halves: Vec<u16> = w.iter().map(|&value| f16::from_f32(value).to_bits()).collect();
-        let wide: Vec<f32> = halves.iter().map(|&bits| f16::from_bits(bits).to_f32()).collect();
+        let halves: Vec<[u8; 2]> = w.iter().map(|&value| f16::from_f32(value).to_le_bytes()).collect();
+        let wide: Vec<f32> = halves.iter().map(|&half| f16::from_le_bytes(half).to_f32()).collect();
         check_transpose(PackedF16::new(&halves, n, k).view(), &wide, outputs.clone());
         let (values, scales) = q8(&mut numbers, n, k);
         let blocks = k.div_ceil(Q8_BLOCK);
