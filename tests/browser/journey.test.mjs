@@ -156,6 +156,14 @@ test('once loaded, the page works without a network', { timeout: 300_000 }, asyn
   await context.close();
 });
 
+test('how long a search with a public base would take is said before anything is downloaded', { timeout: 120_000 }, async () => {
+  const { page, driver } = await visit();
+  await driver.click('models');
+  await page.getByTestId('base-google/flan-t5-small').check();
+  await page.getByTestId('fact-time').waitFor({ timeout: 60_000 });
+  assert.match(await page.getByTestId('fact-time').innerText(), /^about .*(min|s)\s+for a search of 200 evaluations/s);
+});
+
 test('what the page understands is marked as one types', { timeout: 60_000 }, async () => {
   const { context, page, driver, expectQuiet } = await visit();
   const input = await page.getByTestId('shot-input-0').inputValue();

@@ -37,7 +37,7 @@ mod exports {
             .map(|&value| half::f16::from_f32(value).to_le_bytes())
             .collect();
         let bytes: Vec<i8> = plain.iter().map(|value| (value * 254.0) as i8).collect();
-        let scales = vec![half::f16::from_f32(1.0 / 254.0).to_le_bytes(); n * k.div_ceil(32)];
+        let scales = vec![half::f16::from_f32(1.0 / 254.0).to_bits(); n * k.div_ceil(32)];
         Box::into_raw(Box::new(Products {
             m,
             n,

@@ -17,7 +17,7 @@ use crate::{AttentionPlan, Segments, TensorError};
 /// of the multiply-adds, because narrow products are slower than wide ones.
 pub(super) fn pays(plan: &AttentionPlan<'_>, width: usize, d: usize) -> bool {
     // What the kernels can cut a matrix at.
-    if width / plan.heads % PANEL != 0 {
+    if !(width / plan.heads).is_multiple_of(PANEL) {
         return false;
     }
     let lengths = plan.query.lengths().iter().zip(plan.key.lengths());
