@@ -8,6 +8,7 @@ mod ours;
 
 use std::rc::Rc;
 
+use lorahub_adapters::Rule;
 use lorahub_tensor::{Arithmetic, Products};
 use serde::Deserialize;
 
@@ -53,8 +54,11 @@ pub enum Job {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(tag = "engine", rename_all = "lowercase")]
 pub enum Setup {
-    /// This project's CPU backend with twenty modules of rank 16 under rule `reference`.
+    /// This project's CPU backend with twenty modules of rank 16.
     Ours {
+        /// The rule of composition.
+        #[serde(default = "reference")]
+        rule: Rule,
         /// How the base's matrices are stored.
         weights: Stored,
         /// In a browser: how matrices that are held as q8_0 are multiplied.
@@ -69,6 +73,11 @@ pub enum Setup {
     },
     /// `candle-transformers`' T5, which has no modules.
     Candle,
+}
+
+/// The paper's.
+fn reference() -> Rule {
+    Rule::Reference
 }
 
 /// A subject that is ready for its job.
@@ -87,8 +96,11 @@ impl Subject {
     pub fn new(setup: Setup, products: Option<Rc<dyn Products>>, job: &Job) -> Result<Self, BenchError> {
         Ok(match setup {
             Setup::Ours {
-                weights, arithmetic, ..
-            } => Self::Ours(Box::new(Ours::new(weights, arithmetic, products, job)?)),
+                rule,
+                weights,
+                arithmetic,
+                ..
+            } => Self::Ours(Box::new(Ours::new(rule, weights, arithmetic, products, job)?)),
             Setup::Candle => Self::Candle(Box::new(Candle::new(job)?)),
         })
     }

@@ -34,6 +34,7 @@ enum Ready {
 
 impl Ours {
     pub(super) fn new(
+        rule: Rule,
         weights: Stored,
         arithmetic: Arithmetic,
         products: Option<Rc<dyn Products>>,
@@ -50,7 +51,7 @@ impl Ours {
                 ref inputs,
                 ref targets,
             } => {
-                let work = Workload::new(&Rc::new(backend), shape, &[Rule::Reference], CANDIDATES)?;
+                let work = Workload::new(&Rc::new(backend), shape, &[rule], CANDIDATES)?;
                 let shots = Box::new(work.t5.prepare(&tokens(&work.t5, inputs), &tokens(&work.t5, targets))?);
                 Ready::Evaluation { work, shots }
             }
@@ -59,7 +60,7 @@ impl Ours {
                 input_tokens,
                 new_tokens,
             } => {
-                let work = Workload::new(&Rc::new(backend), shape, &[Rule::Reference], 1)?;
+                let work = Workload::new(&Rc::new(backend), shape, &[rule], 1)?;
                 let inputs = tokens(&work.t5, &[input_tokens]);
                 Ready::Greedy {
                     work,

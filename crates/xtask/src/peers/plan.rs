@@ -208,8 +208,16 @@ fn in_browser() -> Vec<Subject> {
         }),
         ..ours("", "", true, threads, MODEL, &[16])
     };
+    let exact = Subject {
+        name: "ours f32, rule exact",
+        setup: json!({
+            "module": "wasm", "engine": "ours", "rule": "exact", "weights": "f32", "relaxed": true, "threads": 1
+        }),
+        ..ours("", "", true, 1, &[Work::Evaluation], &[16])
+    };
     let mut subjects = vec![
         ours(OURS, "f32", true, 1, ALL, &[1, 8, 16]),
+        exact,
         ours(OURS, "f32", true, 2, MODEL, &[1, 16]),
         ours("ours f32 without relaxed-simd", "f32", false, 1, ALL, &[16]),
         ours("ours q8_0", "q8_0", true, 1, MODEL, &[16]),
