@@ -14,8 +14,8 @@ const MICROSECONDS = 500;
 
 /** Functions by what they are for, the first that fits; the kernel module's have no names. */
 const PARTS = [
-  ['products, LoRAs included', /^wasm-function/],
-  ["attention's products and packing", /attention|tile|multiply|PackedF32/],
+  ["products, with LoRAs' and attention's", /^wasm-function/],
+  ["attention's packing", /attention|tile|multiply|PackedF32/],
   ['softmax', /softmax/],
   ['gated GELU', /gated_gelu/],
   ["the loss's exponentials", /LogSumExp/],
