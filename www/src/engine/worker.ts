@@ -64,8 +64,9 @@ const host: Host = {
     return on.run((composer) => composer.estimate(shots, { rule: from.rule, ...settings }), moved);
   },
 
-  async secondsFor({ config }, { moved }) {
-    return opened().on.run((composer) => composer.secondsFor(new TextEncoder().encode(config)), moved);
+  async secondsFor({ config }) {
+    // Where another model is too large for the GPU, the one that is open stays on it.
+    return opened().on.model.secondsFor(new TextEncoder().encode(config));
   },
 
   async adapt({ shots, settings, resume }, context) {

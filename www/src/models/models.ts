@@ -87,7 +87,7 @@ export class Models {
     if (!this.library && !this.starting) await this.#start();
     else await this.refresh();
     // The device may be another one than at the last time.
-    await this.#measure();
+    void this.#measure();
   }
 
   hide(): void {
@@ -176,7 +176,8 @@ export class Models {
     const listed = this.manifest?.bases.find(({ id }) => id === base);
     this.weights = listed ? formatFor(baseSize(listed)) : 'f32';
     this.#around.changed();
-    void this.#measure();
+    // At the start the panel measures by itself, once all is there.
+    if (!this.starting) void this.#measure();
   }
 
   async #measure(): Promise<void> {
