@@ -7,7 +7,7 @@ mod exports {
     use gemm::Parallelism;
     use lorahub_kernels::{
         AttentionScratch, LogSumExp, Output, PackedF16, PackedF32, PackedQ8, Rows, RowsMut, Scratch, Weight,
-        attention_head, gated_gelu, multiply, multiply_integer, rms_norm, softmax,
+        attention_head, gated_gelu, multiply, multiply_in, multiply_integer, rms_norm, softmax,
     };
 
     /// One product in every form.
@@ -172,7 +172,17 @@ mod exports {
                     data: out,
                     stride: LAYER,
                 };
-                attention_head(rows(q), rows(k), rows(v), WIDTH, None, false, &mut out, &mut scratch);
+                attention_head(
+                    rows(q),
+                    rows(k),
+                    rows(v),
+                    WIDTH,
+                    None,
+                    false,
+                    &mut out,
+                    &mut scratch,
+                    |x, weight, columns, out| multiply_in(x, weight, columns, out, Output::Store, &mut []),
+                );
                 continue;
             }
             peer_product(

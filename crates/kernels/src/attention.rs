@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::multiply::{Output, Rows, RowsMut, multiply_in};
+use crate::multiply::{Rows, RowsMut};
 use crate::owned::PackedF32;
 use crate::pack::F32Panels;
 use crate::rows::softmax;
@@ -35,36 +35,17 @@ pub struct HeadBias<'a> {
 /// - `bias`: every distance that occurs
 /// - `out`: `[queries, width]`
 ///
+/// `multiply` stores `x W^T` for some of the outputs, as [`multiply_in`](crate::multiply_in) does, here or elsewhere.
+///
 /// With `causal`, query `i` sees keys `0..=i`. A query that meets an infinity or NaN comes out as NaN.
 ///
 /// # Panics
 /// If `k` and `v` differ in their number of rows, `bias` lacks a distance, or a slice is shorter than its shape.
 #[expect(
     clippy::too_many_arguments,
-    reason = "the three operands of attention, what modifies it, where it goes and the memory it reuses"
+    reason = "the three operands of attention, what modifies it, where it goes, the memory it reuses and who multiplies"
 )]
 pub fn attention_head(
-    q: Rows<'_>,
-    k: Rows<'_>,
-    v: Rows<'_>,
-    width: usize,
-    bias: Option<HeadBias<'_>>,
-    causal: bool,
-    out: &mut RowsMut<'_>,
-    scratch: &mut AttentionScratch,
-) {
-    attention_head_by(q, k, v, width, bias, causal, out, scratch, |x, weight, columns, out| {
-        multiply_in(x, weight, columns, out, Output::Store, &mut []);
-    });
-}
-
-/// The same with somebody else's products: `multiply` stores `x W^T` for some of the outputs, as
-/// [`multiply_in`](crate::multiply_in) does.
-///
-/// # Panics
-/// As [`attention_head`] does.
-#[expect(clippy::too_many_arguments, reason = "those of `attention_head`, and who multiplies")]
-pub fn attention_head_by(
     q: Rows<'_>,
     k: Rows<'_>,
     v: Rows<'_>,

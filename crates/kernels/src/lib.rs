@@ -57,7 +57,7 @@ pub use pack::{F32Panels, K_BLOCK, PANEL, Weight, output_row_in, transpose_in};
 
 #[cfg(feature = "std")]
 pub use self::{
-    attention::{AttentionScratch, HeadBias, attention_head, attention_head_by},
+    attention::{AttentionScratch, HeadBias, attention_head},
     owned::{PackedF16, PackedF32, PackedQ8},
     rows::{EXP_ERROR, LogSumExp, gated_gelu, rms_norm, softmax},
     scratch::{Scratch, multiply, multiply_integer, output_row, transpose},

@@ -1,6 +1,6 @@
 //! One head's attention.
 
-use lorahub_kernels::{AttentionScratch, HeadBias, Rows, RowsMut, attention_head};
+use lorahub_kernels::{AttentionScratch, HeadBias, Output, Rows, RowsMut, attention_head, multiply_in};
 
 use super::{Numbers, assert_near};
 
@@ -55,6 +55,7 @@ impl Shape {
             causal,
             &mut out,
             scratch,
+            |x, weight, columns, out| multiply_in(x, weight, columns, out, Output::Store, &mut []),
         );
         for row in data.chunks(stride) {
             assert_eq!(row[self.width..], vec![7.0; self.gap], "the gap was written to");

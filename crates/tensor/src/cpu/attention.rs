@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lorahub_kernels::{AttentionScratch, F32Panels, HeadBias, Output, Rows, RowsMut, attention_head_by, multiply_in};
+use lorahub_kernels::{AttentionScratch, F32Panels, HeadBias, Output, Rows, RowsMut, attention_head, multiply_in};
 
 use super::CpuBias;
 use super::buffer::{Buffer, CpuTensor, Pool};
@@ -141,7 +141,7 @@ impl Operands<'_> {
                 data: &mut out[column..],
                 stride,
             };
-            attention_head_by(
+            attention_head(
                 rows(&self.q[piece.first_q + column..], piece.queries),
                 rows(&self.k[piece.first_k + column..], piece.keys),
                 rows(&self.v[piece.first_k + column..], piece.keys),
