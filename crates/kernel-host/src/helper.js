@@ -1,6 +1,6 @@
-// A worker that does parts of one product after another. Its first message has all it needs; then it only looks at
-// the shared memory: `words[0]` is the number of the job to do, `words[1]` that of the last one done.
-onmessage = ({ data: { module, memory, base, stack, words: at, job, looks } }) => {
+// A worker that does parts of jobs, one after another. Its first message has all it needs; then it only looks at
+// the shared memory: `words[0]` is the number of what is to be done, `words[1]` that of the last one done.
+onmessage = ({ data: { module, memory, base, stack, words: at, jobs, looks } }) => {
   const number = (value, mutable) => new WebAssembly.Global({ value: 'i32', mutable }, value);
   const env = { memory, __memory_base: number(base), __table_base: number(0), __stack_pointer: number(stack, true) };
   const { look, share, __wasm_apply_data_relocs } = new WebAssembly.Instance(module, { env }).exports;
@@ -11,7 +11,7 @@ onmessage = ({ data: { module, memory, base, stack, words: at, job, looks } }) =
     if (look(at, done, looks) === done) Atomics.wait(words, 0, done);
     const wanted = Atomics.load(words, 0);
     if (wanted === done) continue;
-    share(job);
+    share(jobs);
     done = wanted;
     Atomics.store(words, 1, done);
     Atomics.notify(words, 1);

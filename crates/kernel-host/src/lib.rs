@@ -9,10 +9,12 @@
 //! `open` takes the best that there is. What runs is in the backend's name, and so in every run's record.
 #![cfg(target_arch = "wasm32")]
 
+mod copies;
 mod module;
 mod own;
 mod shared;
 mod space;
+mod team;
 
 use std::rc::Rc;
 

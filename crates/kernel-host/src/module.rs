@@ -59,13 +59,13 @@ extern "C" {
     #[derive(Debug)]
     pub(crate) type Exports;
 
-    /// Computes the product of the job at this address.
+    /// Does the job at this address.
     #[wasm_bindgen(method)]
     pub(crate) fn run(this: &Exports, job: u32);
 
-    /// Computes parts of the shared job at this address until all are taken.
+    /// Does parts of the shared jobs at this address until all are taken.
     #[wasm_bindgen(method)]
-    pub(crate) fn share(this: &Exports, job: u32);
+    pub(crate) fn share(this: &Exports, jobs: u32);
 
     /// Writes the weights of one output of the job's matrix.
     #[wasm_bindgen(method)]

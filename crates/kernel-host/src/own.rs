@@ -4,12 +4,12 @@ use std::cell::{RefCell, UnsafeCell};
 use std::mem::offset_of;
 use std::rc::Rc;
 
-use lorahub_kernels::{F32Panels, Form, Job, LowRank, PANEL, Rows, RowsMut, Scratch, Weight as _};
+use lorahub_kernels::{F32Panels, Form, Job, LowRank, Operation, PANEL, Rows, RowsMut, Scratch, Weight as _};
 use lorahub_tensor::{Matrix, Packed, Products, TensorError};
 
 use crate::HostError;
 use crate::module::{ALIGN, Build, Exports, PLACE, RELAXED, compile, instantiate};
-use crate::space::{added, job, low_rank_job, of_head, parts, transposed_job, without_addresses};
+use crate::space::{added, job, low_rank_job, of_head, on_rows, parts, transposed_job, without_addresses};
 
 /// Memory that the instance alone uses.
 #[repr(C, align(64))]
@@ -113,6 +113,31 @@ impl Products for Own {
             out_stride: out.stride as u32,
             columns: columns as u32,
             ..without_addresses(Form::F32, (outputs, inputs))
+        };
+        self.0.run(job, None);
+    }
+
+    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        let rows = x.len() / weight.len().max(1);
+        check(rows, x, weight.len(), out, weight.len());
+        let job = Job {
+            weights: weight.as_ptr() as u32,
+            x: x.as_ptr() as u32,
+            m: rows as u32,
+            out: out.as_mut_ptr() as u32,
+            eps,
+            ..on_rows(Operation::RmsNorm, weight.len())
+        };
+        self.0.run(job, None);
+    }
+
+    fn gated_gelu(&self, gate: &mut [f32], up: &[f32]) {
+        check(1, up, gate.len(), gate, gate.len());
+        let job = Job {
+            x: up.as_ptr() as u32,
+            m: 1,
+            out: gate.as_mut_ptr() as u32,
+            ..on_rows(Operation::GatedGelu, gate.len())
         };
         self.0.run(job, None);
     }

@@ -1,102 +1,27 @@
 //! Products on several threads, in a memory that they share.
 
-use std::cell::{Cell, RefCell};
+use std::any::Any;
 use std::rc::Rc;
 
-use futures_channel::oneshot;
-use js_sys::{Array, Atomics, Function, Int32Array, Object, Reflect, WebAssembly};
 use lorahub_kernels::{
-    F32Panels, Job, LowRank, LowRankJob, Output, PANEL, Rows, RowsMut, SharedJob, multiply_in, packed_rows,
+    F32Panels, Job, LowRank, LowRankJob, Operation, Output, PANEL, Rows, RowsMut, cut_by_rows, gated_gelu, multiply_in,
+    packed_rows, rms_norm,
 };
-use lorahub_tensor::{Matrix, Packed, Products, TensorError};
-use wasm_bindgen::prelude::*;
-use web_sys::{Blob, BlobPropertyBag, Url, Worker};
+use lorahub_tensor::{Chain, Chains, Matrix, Packed, Products, Step, TensorError};
 
 use crate::HostError;
-use crate::module::{ALIGN, Build, Exports, PLACE, compile, data_and_stack, instantiate};
+use crate::module::{ALIGN, Build};
 use crate::own::Own;
-use crate::space::{Piece, Space, added, job, low_rank_job, of_head, parts, transposed_job};
-
-/// Multiply-adds below which a product is done before a second thread would have woken up.
-const ALONE: usize = 1 << 20;
-
-/// Looks at a word before its watcher goes to sleep: some tens of microseconds, which is what waking up takes.
-const LOOKS: u32 = 20_000;
-
-/// Milliseconds in which a thread does its part of a product, however slow the machine.
-const PATIENCE_MS: f64 = 30_000.0;
-
-/// What a worker has for itself in the shared memory: the words that it watches, its job, its scratch memory, and the
-/// instance's own place.
-#[derive(Debug)]
-struct Seat {
-    at: Piece,
-}
-
-impl Seat {
-    const WORDS: u32 = 0;
-    const JOB: u32 = ALIGN as u32;
-    const SCRATCH: u32 = Self::JOB + size_of::<SharedJob>().next_multiple_of(ALIGN) as u32;
-    const PLACE: u32 = Self::SCRATCH + Job::SCRATCH.next_multiple_of(ALIGN) as u32;
-
-    fn new(space: &Space) -> Result<Self, HostError> {
-        let at = space.take(Self::PLACE as usize + PLACE)?;
-        Ok(Self { at })
-    }
-
-    fn address(&self, part: u32) -> u32 {
-        self.at.address() + part
-    }
-
-    /// Sets the next job, with this seat's scratch memory. `worker` says which of the pieces between the matrices of
-    /// LoRAs is this seat's.
-    fn give(&self, space: &Space, shared: SharedJob, worker: u32) {
-        let job = shared.job;
-        let own = 4 * worker * job.m * job.low_rank.rank;
-        let job = Job {
-            scratch: self.address(Self::SCRATCH),
-            low_rank: LowRankJob {
-                hidden: job.low_rank.hidden + own,
-                ..job.low_rank
-            },
-            ..job
-        };
-        space.write(self.address(Self::JOB), &SharedJob { job, ..shared }.to_bytes());
-    }
-}
-
-#[derive(Debug)]
-struct Helper {
-    worker: Worker,
-    seat: Seat,
-    words: Int32Array,
-}
-
-impl Helper {
-    /// Lets it begin with the job that its seat was given.
-    fn begin(&self, number: i32) -> Result<(), HostError> {
-        Atomics::store(&self.words, 0, number)?;
-        Atomics::notify(&self.words, 0)?;
-        Ok(())
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        self.worker.terminate();
-    }
-}
+use crate::space::{Kept, Piece, Space, added, job, low_rank_job, of_head, on_rows, parts, transposed_job};
+use crate::team::Team;
 
 #[derive(Debug)]
 struct Threads {
-    space: Space,
+    space: Rc<Space>,
     build: Build,
-    exports: Exports,
-    seat: Seat,
-    helpers: Vec<Helper>,
-    /// The operands of the product under way; kept and grown.
-    operands: RefCell<Option<Piece>>,
-    number: Cell<i32>,
+    team: Team,
+    /// The operands of the jobs under way.
+    operands: Kept,
     /// The same instructions in the program's own memory, where the program itself has not got them.
     here: Option<Own>,
 }
@@ -108,29 +33,12 @@ pub(crate) struct Shared(Rc<Threads>);
 impl Shared {
     /// Starts the workers, `threads - 1` of them.
     pub(crate) async fn open(build: Build, threads: usize) -> Result<Self, HostError> {
-        let module = compile(build.shared())?;
-        let space = Space::new()?;
-        let seat = Seat::new(&space)?;
-        let exports = instantiate(&module, space.memory(), seat.address(Seat::PLACE))?;
-        let mut starting = Vec::new();
-        for _ in 1..threads {
-            starting.push(start(&module, &space)?);
-        }
-        let mut helpers = Vec::new();
-        for (helper, ready) in starting {
-            ready
-                .await
-                .map_err(|_| HostError::Start("a worker was dropped".to_owned()))??;
-            helpers.push(helper);
-        }
+        let space = Rc::new(Space::new()?);
         Ok(Self(Rc::new(Threads {
+            team: Team::open(build, threads, space.clone()).await?,
             space,
             build,
-            exports,
-            seat,
-            helpers,
-            operands: RefCell::default(),
-            number: Cell::new(0),
+            operands: Kept::default(),
             here: match build {
                 Build::Relaxed => Some(Own::open()?),
                 Build::Simd128 => None,
@@ -139,113 +47,58 @@ impl Shared {
     }
 }
 
-/// A worker from a script's address. Where the page lets only trusted addresses be scripts, one of the policy `lorahub`.
-fn new_worker(url: &str) -> Result<Worker, HostError> {
-    thread_local! {
-        /// Made once, because a page may forbid a second one of the name.
-        static POLICY: RefCell<Option<JsValue>> = const { RefCell::new(None) };
-    }
-    let global = js_sys::global();
-    let types = Reflect::get(&global, &"trustedTypes".into())?;
-    let address = if types.is_undefined() {
-        url.into()
-    } else {
-        let policy = match POLICY.take() {
-            Some(policy) => policy,
-            None => {
-                let rules = Object::new();
-                let as_it_is = Closure::<dyn FnMut(JsValue) -> JsValue>::new(|url| url).into_js_value();
-                Reflect::set(&rules, &"createScriptURL".into(), &as_it_is)?;
-                method(&types, "createPolicy")?.call2(&types, &"lorahub".into(), &rules)?
-            }
-        };
-        let address = method(&policy, "createScriptURL")?.call1(&policy, &url.into())?;
-        POLICY.set(Some(policy));
-        address
-    };
-    let class = method(&global, "Worker")?;
-    Ok(Reflect::construct(&class, &Array::of1(&address))?.unchecked_into())
+/// Places one after another in a piece that has room for them.
+struct Places<'a> {
+    space: &'a Space,
+    next: u32,
 }
 
-fn method(of: &JsValue, name: &str) -> Result<Function, HostError> {
-    Ok(Reflect::get(of, &name.into())?.dyn_into::<Function>()?)
+impl Places<'_> {
+    /// Room for so many numbers.
+    fn room(&mut self, numbers: usize) -> u32 {
+        let at = self.next;
+        self.next += (4 * numbers).next_multiple_of(ALIGN) as u32;
+        at
+    }
+
+    /// The numbers, copied.
+    fn put(&mut self, numbers: &[f32]) -> u32 {
+        let at = self.room(numbers.len());
+        self.space.write_numbers(at, numbers);
+        at
+    }
+
+    /// LoRAs for `rows` rows, copied, with memory between their matrices for so many workers.
+    fn put_low_rank(&mut self, low: &LowRank<'_>, rows: usize, workers: usize) -> LowRankJob {
+        let a = self.put(low.a.as_flattened());
+        let b = self.put(low.b.as_flattened());
+        let factors = low.factors.map_or(0, |factors| self.put(factors));
+        let hidden = self.room(workers * rows * low.rank);
+        low_rank_job(low, rows as u32, [a, b, factors, hidden])
+    }
 }
 
-type Ready = oneshot::Receiver<Result<(), HostError>>;
-
-/// Starts one worker, which says when it is ready.
-fn start(module: &WebAssembly::Module, space: &Space) -> Result<(Helper, Ready), HostError> {
-    let seat = Seat::new(space)?;
-    let options = BlobPropertyBag::new();
-    options.set_type("text/javascript");
-    let script = Array::of1(&include_str!("helper.js").into());
-    let url = Url::create_object_url_with_blob(&Blob::new_with_str_sequence_and_options(&script, &options)?)?;
-    let worker = new_worker(&url)?;
-    let (say, ready) = oneshot::channel();
-    let say = Rc::new(Cell::new(Some(say)));
-    let on_error = {
-        let say = say.clone();
-        Closure::once_into_js(move |event: JsValue| {
-            let message = Reflect::get(&event, &"message".into())
-                .ok()
-                .and_then(|text| text.as_string());
-            let message = message.unwrap_or_else(|| "its script was refused".to_owned());
-            if let Some(say) = say.take() {
-                say.send(Err(HostError::Start(message))).ok();
-            }
-        })
-    };
-    let on_message = Closure::once_into_js(move |_: JsValue| {
-        // The script has been read.
-        Url::revoke_object_url(&url).ok();
-        if let Some(say) = say.take() {
-            say.send(Ok(())).ok();
-        }
-    });
-    worker.set_onerror(Some(on_error.unchecked_ref()));
-    worker.set_onmessage(Some(on_message.unchecked_ref()));
-    let (base, stack) = data_and_stack(seat.address(Seat::PLACE));
-    let message = Object::new();
-    for (name, value) in [
-        ("module", module.into()),
-        ("memory", space.memory().into()),
-        ("base", base.into()),
-        ("stack", stack.into()),
-        ("words", seat.address(Seat::WORDS).into()),
-        ("job", seat.address(Seat::JOB).into()),
-        ("looks", LOOKS.into()),
-    ] as [(&str, JsValue); 7]
-    {
-        Reflect::set(&message, &name.into(), &value)?;
-    }
-    worker.post_message(&message)?;
-    let words = Int32Array::new_with_byte_offset_and_length(&space.memory().buffer(), seat.address(Seat::WORDS), 2);
-    Ok((Helper { worker, seat, words }, ready))
+/// Numbers of LoRAs' parts, and of what is between their matrices.
+fn low_rank_numbers(low: &LowRank<'_>, rows: usize, workers: usize) -> [usize; 4] {
+    [
+        low.a.as_flattened().len(),
+        low.b.as_flattened().len(),
+        low.factors.map_or(0, <[f32]>::len),
+        workers * rows * low.rank,
+    ]
 }
 
 impl Threads {
-    /// Places for the operands of one product, of so many numbers each.
-    fn places<const N: usize>(&self, sizes: [usize; N]) -> Result<[u32; N], HostError> {
-        let mut end = 0;
-        let places = sizes.map(|numbers| {
-            let start = end;
-            end += (4 * numbers).next_multiple_of(ALIGN);
-            start as u32
-        });
-        let at = self.operands(end)?;
-        Ok(places.map(|place| at + place))
-    }
-
-    /// Room for the operands of one product.
-    fn operands(&self, bytes: usize) -> Result<u32, HostError> {
-        let kept = &mut *self.operands.borrow_mut();
-        if kept.as_ref().is_none_or(|piece| piece.size() < bytes) {
-            if let Some(old) = kept.take() {
-                self.space.free(old);
-            }
-            *kept = Some(self.space.take(bytes)?);
-        }
-        Ok(kept.as_ref().map_or(0, Piece::address))
+    /// Places for operands of so many numbers each.
+    fn places(&self, sizes: impl IntoIterator<Item = usize>) -> Result<Places<'_>, HostError> {
+        let bytes = sizes
+            .into_iter()
+            .map(|numbers| (4 * numbers).next_multiple_of(ALIGN))
+            .sum();
+        Ok(Places {
+            space: &self.space,
+            next: self.operands.at_least(&self.space, bytes)?,
+        })
     }
 
     /// Copies the operands into the shared memory, runs the job there for each head, and copies the results out. Without
@@ -263,37 +116,25 @@ impl Threads {
             x.len() == rows * heads * job.k as usize && out.len() == rows * job.n as usize,
             "operands of another shape"
         );
-        let hidden = low.map_or(0, |low| (self.helpers.len() + 1) * rows * low.rank);
-        let (a, b, factors) = low.map_or((&[][..], &[][..], &[][..]), |low| {
-            (
-                low.a.as_flattened(),
-                low.b.as_flattened(),
-                low.factors.unwrap_or_default(),
-            )
-        });
-        let [x_at, out_at, a_at, b_at, factors_at, hidden_at] =
-            self.places([x.len(), out.len(), a.len(), b.len(), factors.len(), hidden])?;
-        self.space.write_numbers(x_at, x);
-        if job.weights == 0 {
-            self.space.write_numbers(out_at, out);
-        }
-        let low_rank = low.map(|low| {
-            self.space.write_numbers(a_at, a);
-            self.space.write_numbers(b_at, b);
-            self.space.write_numbers(factors_at, factors);
-            let factors_at = low.factors.map_or(0, |_| factors_at);
-            low_rank_job(&low, rows as u32, [a_at, b_at, factors_at, hidden_at])
-        });
+        let low_sizes = low.map(|low| low_rank_numbers(&low, rows, self.team.workers()));
+        let sizes = [x.len(), out.len()];
+        let mut places = self.places(sizes.into_iter().chain(low_sizes.into_iter().flatten()))?;
+        let x = places.put(x);
+        let out_at = match job.weights {
+            0 => places.put(out),
+            _ => places.room(out.len()),
+        };
+        let low_rank = low.map(|low| places.put_low_rank(&low, rows, self.team.workers()));
         let job = Job {
-            x: x_at,
+            x,
             m: rows as u32,
             out: out_at,
             low_rank: low_rank.unwrap_or_default(),
             ..job
         };
-        for head in 0..heads as u32 {
-            self.run(of_head(job, head, heads as u32))?;
-        }
+        let heads = heads as u32;
+        let jobs: Vec<Job> = (0..heads).map(|head| of_head(job, head, heads)).collect();
+        self.team.run(&jobs)?;
         self.space.read_numbers(out_at, out);
         Ok(())
     }
@@ -307,78 +148,94 @@ impl Threads {
             "operands of another shape"
         );
         let panels = PANEL * packed_rows(inputs, outputs / heads);
-        let [x_at, out_at, panels_at] = self.places([x.len(), out.len(), panels])?;
-        self.space.write_numbers(x_at, x);
-        for head in 0..heads as u32 {
+        let panel_sizes = std::iter::repeat_n(panels, heads);
+        let mut places = self.places([x.len(), out.len()].into_iter().chain(panel_sizes))?;
+        let (x, out_at) = (places.put(x), places.room(out.len()));
+        let jobs = (0..heads as u32).map(|head| {
+            let weights = places.room(panels);
             let transpose = Job {
-                out: panels_at,
+                out: weights,
                 ..of_head(job, head, heads as u32)
             };
-            self.give_alone(transpose);
-            self.exports.transpose(self.seat.address(Seat::JOB));
+            self.team.transpose(transpose)?;
             let job = transposed_job((outputs, inputs), head, heads as u32);
-            self.run(Job {
-                weights: panels_at,
-                x: x_at + job.x,
+            Ok(Job {
+                weights,
+                x: x + job.x,
                 m: rows as u32,
                 out: out_at + job.out,
                 ..job
-            })?;
-        }
+            })
+        });
+        let jobs = jobs.collect::<Result<Vec<Job>, HostError>>()?;
+        self.team.run(&jobs)?;
         self.space.read_numbers(out_at, out);
         Ok(())
     }
 
-    /// Sets a job that this thread does alone.
-    fn give_alone(&self, job: Job) {
-        let (parts, taken) = (1, 0);
-        self.seat.give(&self.space, SharedJob { job, parts, taken }, 0);
-    }
-
-    /// Runs one job on as many threads as it is worth.
-    fn run(&self, job: Job) -> Result<(), HostError> {
-        let work = job.m as usize * job.columns as usize * job.k as usize;
-        let helpers = if work < ALONE { &[] } else { &self.helpers[..] };
-        // This thread's own first word counts the parts that are taken: nobody else watches it.
-        let taken = self.seat.address(Seat::WORDS);
-        self.space.write(taken, &0u32.to_le_bytes());
-        let shared = SharedJob {
-            job,
-            parts: job.parts(helpers.len() as u32 + 1),
-            taken,
-        };
-        let number = self.number.get().wrapping_add(1);
-        self.number.set(number);
-        for (helper, worker) in helpers.iter().zip(1..) {
-            helper.seat.give(&self.space, shared, worker);
-            helper.begin(number)?;
+    /// See [`Chains::run`].
+    fn chain(
+        &self,
+        chain: &Chain<'_>,
+        inputs: &[(usize, &[f32])],
+        outputs: &mut [(usize, &mut [f32])],
+    ) -> Result<(), HostError> {
+        let (rows, workers) = (chain.rows, self.team.workers());
+        let own = chain.steps.iter().flat_map(|step| match step {
+            Step::Norm { weight, .. } => [weight.len(), 0, 0, 0],
+            Step::Product { low: Some(low), .. } => low_rank_numbers(low, rows, workers),
+            Step::Product { low: None, .. } | Step::GatedGelu { .. } | Step::Add { .. } => [0; 4],
+        });
+        let activations = chain.widths.iter().map(|width| rows * width);
+        let mut places = self.places(activations.clone().chain(own))?;
+        let at: Vec<u32> = activations.map(|numbers| places.room(numbers)).collect();
+        for &(activation, values) in inputs {
+            assert_eq!(values.len(), rows * chain.widths[activation], "values of an activation");
+            self.space.write_numbers(at[activation], values);
         }
-        self.seat.give(&self.space, shared, 0);
-        self.exports.share(self.seat.address(Seat::JOB));
-        for helper in helpers {
-            self.wait(helper, number)?;
+        let rows_job = |operation, x: usize, out: usize| {
+            assert_eq!(chain.widths[x], chain.widths[out], "columns of an operation's operands");
+            Job {
+                x: at[x],
+                m: rows as u32,
+                out: at[out],
+                ..on_rows(operation, chain.widths[x])
+            }
+        };
+        let jobs = chain.steps.iter().map(|step| match *step {
+            Step::Norm { x, weight, eps, out } => Job {
+                weights: places.put(weight),
+                eps,
+                ..rows_job(Operation::RmsNorm, x, out)
+            },
+            Step::Product { x, matrix, low, out } => {
+                let Some(held) = (matrix as &dyn Any).downcast_ref::<Held>() else {
+                    panic!("a matrix that other products have taken");
+                };
+                let dims = [chain.widths[out], chain.widths[x]].map(|size| size as u32);
+                assert_eq!(dims, [held.job.n, held.job.k], "columns of a product's operands");
+                Job {
+                    x: at[x],
+                    m: rows as u32,
+                    out: at[out],
+                    low_rank: low.map_or(LowRankJob::default(), |low| places.put_low_rank(&low, rows, workers)),
+                    ..held.job
+                }
+            }
+            Step::GatedGelu { gate, up } => rows_job(Operation::GatedGelu, up, gate),
+            Step::Add { x, out } => rows_job(Operation::Add, x, out),
+        });
+        let jobs: Vec<Job> = jobs.collect();
+        self.team.run(&jobs)?;
+        for (activation, values) in outputs {
+            assert_eq!(
+                values.len(),
+                rows * chain.widths[*activation],
+                "values of an activation"
+            );
+            self.space.read_numbers(at[*activation], values);
         }
         Ok(())
-    }
-
-    /// Until the helper has done this job.
-    fn wait(&self, helper: &Helper, number: i32) -> Result<(), HostError> {
-        let word = helper.seat.address(Seat::WORDS) + 4;
-        let started = js_sys::Date::now();
-        loop {
-            // Before its first job, or after some that it had no part in, that is an older number.
-            let done = Atomics::load(&helper.words, 1)?;
-            if done == number {
-                return Ok(());
-            }
-            if self.exports.look(word, done as u32, LOOKS) == done as u32 {
-                if js_sys::Date::now() - started > PATIENCE_MS {
-                    return Err(HostError::Thread);
-                }
-                // A page's own thread must not sleep, and is told so; it looks again.
-                Atomics::wait_with_timeout(&helper.words, 1, done, PATIENCE_MS).ok();
-            }
-        }
     }
 }
 
@@ -388,7 +245,7 @@ impl Products for Shared {
     }
 
     fn threads(&self) -> usize {
-        self.0.helpers.len() + 1
+        self.0.team.workers()
     }
 
     fn take(&self, packed: Packed) -> Result<Box<dyn Matrix>, TensorError> {
@@ -422,9 +279,41 @@ impl Products for Shared {
         }
     }
 
+    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        if let Some(here) = &self.0.here {
+            return here.rms_norm(x, weight, eps, out);
+        }
+        let width = weight.len().max(1);
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            rms_norm(x, weight, eps, out);
+        }
+    }
+
+    fn gated_gelu(&self, gate: &mut [f32], up: &[f32]) {
+        match &self.0.here {
+            Some(here) => here.gated_gelu(gate, up),
+            None => gated_gelu(gate, up),
+        }
+    }
+
+    fn chains(&self, rows: usize) -> Option<&dyn Chains> {
+        cut_by_rows(rows as u32, self.0.team.workers() as u32).then_some(self)
+    }
+
     fn add_low_rank(&self, rows: usize, x: &[f32], low: LowRank<'_>, out: &mut [f32]) -> Result<(), TensorError> {
         debug_assert_eq!(out.len(), rows * low.outputs, "rows of results");
         Ok(self.0.compute(added(&low), 1, x, Some(low), out)?)
+    }
+}
+
+impl Chains for Shared {
+    fn run(
+        &self,
+        chain: &Chain<'_>,
+        inputs: &[(usize, &[f32])],
+        outputs: &mut [(usize, &mut [f32])],
+    ) -> Result<(), TensorError> {
+        Ok(self.0.chain(chain, inputs, outputs)?)
     }
 }
 
@@ -465,12 +354,9 @@ impl Matrix for Held {
 
     fn row(&self, output: usize, out: &mut [f32]) -> Result<(), TensorError> {
         let threads = &*self.threads;
-        let at = threads.operands(4 * out.len())?;
-        threads.give_alone(Job { out: at, ..self.job });
-        threads
-            .exports
-            .output_row(threads.seat.address(Seat::JOB), output as u32);
-        threads.space.read_numbers(at, out);
+        let row = threads.places([out.len()])?.room(out.len());
+        threads.team.output_row(Job { out: row, ..self.job }, output as u32)?;
+        threads.space.read_numbers(row, out);
         Ok(())
     }
 }

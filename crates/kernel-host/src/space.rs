@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use js_sys::{Float32Array, Object, Reflect, Uint8Array, WebAssembly};
-use lorahub_kernels::{Form, Job, LowRank, LowRankJob, packed_rows};
+use lorahub_kernels::{Form, Job, LowRank, LowRankJob, Operation, packed_rows};
 use lorahub_tensor::Packed;
 use range_alloc::RangeAllocator;
 
 use crate::HostError;
+use crate::copies::{self, Copies};
 use crate::module::ALIGN;
 
 /// Bytes by which a WebAssembly memory grows.
@@ -37,6 +38,7 @@ pub(crate) fn added(low: &LowRank<'_>) -> Job {
 /// A product with a matrix of this form and these dimensions, and no addresses.
 pub(crate) fn without_addresses(form: Form, (outputs, inputs): (usize, usize)) -> Job {
     Job {
+        operation: Operation::Product,
         form,
         n: outputs as u32,
         k: inputs as u32,
@@ -50,7 +52,16 @@ pub(crate) fn without_addresses(form: Form, (outputs, inputs): (usize, usize)) -
         first: 0,
         columns: outputs as u32,
         scratch: 0,
+        eps: 0.0,
         low_rank: LowRankJob::default(),
+    }
+}
+
+/// An operation on rows of this width, and no addresses.
+pub(crate) fn on_rows(operation: Operation, width: usize) -> Job {
+    Job {
+        operation,
+        ..without_addresses(Form::F32, (width, width))
     }
 }
 
@@ -119,6 +130,8 @@ pub(crate) fn parts(packed: &Packed) -> (&[u8], &[u8]) {
 /// Memory that several workers see, cut into pieces that start at multiples of [`ALIGN`].
 pub(crate) struct Space {
     memory: WebAssembly::Memory,
+    /// `None` in a browser that does not know them.
+    copies: Option<Copies>,
     state: RefCell<State>,
 }
 
@@ -153,6 +166,24 @@ impl Piece {
     }
 }
 
+/// A piece that is used again and again, and made larger where it is too small.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(RefCell<Option<Piece>>);
+
+impl Kept {
+    /// Its address, with room for so many bytes; what they hold is anything.
+    pub(crate) fn at_least(&self, space: &Space, bytes: usize) -> Result<u32, HostError> {
+        let kept = &mut *self.0.borrow_mut();
+        if kept.as_ref().is_none_or(|piece| piece.size() < bytes) {
+            if let Some(old) = kept.take() {
+                space.free(old);
+            }
+            *kept = Some(space.take(bytes)?);
+        }
+        Ok(kept.as_ref().map_or(0, Piece::address))
+    }
+}
+
 impl Space {
     pub(crate) fn new() -> Result<Self, HostError> {
         let description = Object::new();
@@ -168,6 +199,7 @@ impl Space {
             numbers: Float32Array::new(&memory.buffer()),
         };
         Ok(Self {
+            copies: copies::open(&memory).ok(),
             memory,
             state: RefCell::new(state),
         })
@@ -211,18 +243,32 @@ impl Space {
 
     /// Writes bytes at an address.
     pub(crate) fn write(&self, address: u32, bytes: &[u8]) {
-        let end = address + bytes.len() as u32;
-        self.state.borrow().bytes.subarray(address, end).copy_from(bytes);
+        let length = bytes.len() as u32;
+        match &self.copies {
+            Some(copies) => copies.give(address, bytes.as_ptr() as u32, length),
+            None => self
+                .state
+                .borrow()
+                .bytes
+                .subarray(address, address + length)
+                .copy_from(bytes),
+        }
     }
 
     /// Writes numbers at an address, which is a multiple of four.
     pub(crate) fn write_numbers(&self, address: u32, numbers: &[f32]) {
-        self.numbers(address, numbers.len()).copy_from(numbers);
+        match &self.copies {
+            Some(copies) => copies.give(address, numbers.as_ptr() as u32, size_of_val(numbers) as u32),
+            None => self.numbers(address, numbers.len()).copy_from(numbers),
+        }
     }
 
     /// Reads numbers from an address, which is a multiple of four.
     pub(crate) fn read_numbers(&self, address: u32, numbers: &mut [f32]) {
-        self.numbers(address, numbers.len()).copy_to(numbers);
+        match &self.copies {
+            Some(copies) => copies.take(numbers.as_mut_ptr() as u32, address, size_of_val(numbers) as u32),
+            None => self.numbers(address, numbers.len()).copy_to(numbers),
+        }
     }
 
     fn numbers(&self, address: u32, count: usize) -> Float32Array {

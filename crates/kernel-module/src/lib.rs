@@ -1,4 +1,4 @@
-//! The products of `lorahub_kernels` as a module of their own, of a few kilobytes.
+//! The products and row operations of `lorahub_kernels` as a module of their own, of a few kilobytes.
 //!
 //! The rest of the program is built once, for every browser. This part is built for what only some of them have: fused
 //! multiply-add (relaxed-simd), and memory that several workers share (atomics). It imports its memory and has no data,
@@ -9,9 +9,9 @@
 mod exports {
     use core::sync::atomic::{AtomicU32, Ordering};
 
-    use lorahub_kernels::{Job, SharedJob};
+    use lorahub_kernels::{Job, SharedJobs};
 
-    /// Computes one product.
+    /// Does one job.
     ///
     /// # Safety
     /// `job` is a valid [`Job`] in this memory.
@@ -21,14 +21,14 @@ mod exports {
         unsafe { (*job).run() }
     }
 
-    /// Computes parts of one product until all are taken.
+    /// Does parts of jobs until all are taken.
     ///
     /// # Safety
-    /// `job` is a valid [`SharedJob`] in this memory.
+    /// `jobs` are valid [`SharedJobs`] in this memory.
     #[unsafe(no_mangle)]
-    unsafe extern "C" fn share(job: *const SharedJob) {
+    unsafe extern "C" fn share(jobs: *const SharedJobs) {
         // SAFETY: the caller's word.
-        unsafe { (*job).run() }
+        unsafe { (*jobs).run() }
     }
 
     /// Writes the weights of one output.

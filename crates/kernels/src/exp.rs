@@ -14,7 +14,7 @@ const INFINITE_ABOVE: f32 = 89.0;
 /// relative error on that interval is below `2^-25`.
 #[inline(always)]
 pub(crate) fn exp(x: F32x4) -> F32x4 {
-    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    const LOG2_E: f32 = core::f32::consts::LOG2_E;
     // ln 2 in two parts; the first has so few bits that its product with n is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;

@@ -1,4 +1,4 @@
-//! A product as plain numbers, for a kernel module that has the memory in common with its caller and nothing else.
+//! An operation as plain numbers, for a kernel module that has the memory in common with its caller and nothing else.
 
 #[cfg(target_arch = "wasm32")]
 use core::slice;
@@ -30,11 +30,29 @@ pub enum Form {
     Q8Integer = 4,
 }
 
-/// `out = x W^T` as [`multiply_in`](crate::multiply_in) computes it. Everything that lies in memory is given by its
-/// address there, in bytes; strides and counts are in elements.
+/// What a [`Job`] does, with the job's letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Operation {
+    /// `out = x W^T`, and the LoRAs' part of it, as [`multiply_in`](crate::multiply_in) and
+    /// [`add_low_rank_in`](crate::add_low_rank_in) compute them.
+    Product = 0,
+    /// `out = rms_norm(x)`, row by row; `weights` is the address of the norm's, `[k]`.
+    RmsNorm = 1,
+    /// `out = gelu(out) * x`, `[m, k]`.
+    GatedGelu = 2,
+    /// `out = out + x`, `[m, k]`.
+    Add = 3,
+}
+
+/// An operation on rows. Everything that lies in memory is given by its address there, in bytes; strides and counts are
+/// in elements. What is said of weights and outputs is said of products; of the other operations each row has `k` numbers,
+/// and `n` and `columns` are `k`.
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C)]
 pub struct Job {
+    /// What is done.
+    pub operation: Operation,
     /// How the weights are held.
     pub form: Form,
     /// Outputs of the whole matrix.
@@ -61,6 +79,8 @@ pub struct Job {
     pub columns: u32,
     /// [`Job::SCRATCH`] bytes of memory for nobody else, at a multiple of 64.
     pub scratch: u32,
+    /// What a norm adds to the mean square.
+    pub eps: f32,
     /// What is added to the product.
     pub low_rank: LowRankJob,
 }
@@ -93,70 +113,10 @@ impl Job {
     /// Bytes of [`scratch`](Self::scratch) memory that every form of weights can do with.
     pub const SCRATCH: usize = size_of::<IntegerScratch>();
 
-    /// Parts to cut the job into for so many workers, who take one after another: several for each, because one worker
-    /// may be slower than another, or be kept from its work.
-    pub fn parts(&self, workers: u32) -> u32 {
-        /// Parts for each worker where there is enough to cut.
-        const TURNS: u32 = 4;
-        /// A panel is widened, and read from a far cache, once for this many rows.
-        const ROWS: u32 = 40;
-        const COLUMNS: u32 = 8 * PANEL as u32;
-        if workers == 1 {
-            return 1;
-        }
-        let most = if self.by_rows(workers) {
-            self.m / ROWS
-        } else if self.low_rank.rank == 0 {
-            self.columns / COLUMNS
-        } else {
-            // Each part has to make all that lies between a LoRA's matrices.
-            workers
-        };
-        most.clamp(workers, TURNS * workers)
-    }
-
-    /// Whether so many parts are cut by rows: where there are enough of them for each.
-    fn by_rows(&self, parts: u32) -> bool {
-        const LEAST: u32 = 16;
-        self.m >= LEAST * parts
-    }
-
-    /// One of `parts` parts, the first of which is never empty: some of the rows where there are enough of them, else some
-    /// panels of columns. Their results lie apart and have the bits that the whole would have.
-    pub fn part(self, part: u32, parts: u32) -> Self {
-        // Pairs of rows are what the kernels take.
-        const ROWS: u32 = 2;
-        let share = |count: u32, unit: u32| {
-            let units = count.div_ceil(unit);
-            let at = |part: u32| (u64::from(units) * u64::from(part)).div_ceil(u64::from(parts)) as u32;
-            let start = (at(part) * unit).min(count);
-            (start, (at(part + 1) * unit).min(count) - start)
-        };
-        if self.by_rows(parts) {
-            let (start, m) = share(self.m, ROWS);
-            Self {
-                x: self.x + 4 * start * self.x_stride,
-                out: self.out + 4 * start * self.out_stride,
-                m,
-                low_rank: LowRankJob {
-                    first: self.low_rank.first + start,
-                    ..self.low_rank
-                },
-                ..self
-            }
-        } else {
-            let (start, columns) = share(self.columns, PANEL as u32);
-            Self {
-                first: self.first + start,
-                columns,
-                ..self
-            }
-        }
-    }
-
     /// The job as it lies in memory.
     pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
         let words = [
+            self.operation as u32,
             self.form as u32,
             self.n,
             self.k,
@@ -170,6 +130,7 @@ impl Job {
             self.first,
             self.columns,
             self.scratch,
+            self.eps.to_bits(),
             self.low_rank.rank,
             self.low_rank.rows,
             self.low_rank.candidates,
@@ -186,16 +147,15 @@ impl Job {
         bytes
     }
 
-    /// Computes the product.
+    /// Does it.
     ///
     /// # Safety
     /// Every address is one in this memory, aligned as its elements are, where as much lies as the shapes say; nobody
     /// writes to what is read, and nobody else uses the scratch memory or the columns that are written.
     #[cfg(target_arch = "wasm32")]
     pub unsafe fn run(&self) {
-        use crate::integer::multiply_integer_in;
-        use crate::low_rank::add_low_rank_in;
-        use crate::multiply::{Output, Rows, RowsMut, multiply_in};
+        use crate::multiply::{Rows, RowsMut};
+        use crate::rows::{gated_gelu, rms_norm};
 
         let [k, m, x_stride, stride] = [self.k, self.m, self.x_stride, self.out_stride].map(|size| size as usize);
         let (first, columns) = (self.first as usize, self.columns as usize);
@@ -210,8 +170,35 @@ impl Job {
                 slice::from_raw_parts_mut((self.out as *mut f32).add(first), (m - 1) * stride + columns),
             )
         };
-        let (x, range) = (Rows::new(x, m, x_stride), first..first + columns);
-        let out = &mut RowsMut { data: out, stride };
+        if self.operation == Operation::Product {
+            // SAFETY: the caller's word.
+            return unsafe { self.product(Rows::new(x, m, x_stride), &mut RowsMut { data: out, stride }) };
+        }
+        // SAFETY: the caller's word.
+        let norm = || unsafe { at(self.weights, k) };
+        for (x, out) in x.chunks(x_stride).zip(out.chunks_mut(stride)) {
+            let (x, out) = (&x[..k], &mut out[..k]);
+            match self.operation {
+                Operation::RmsNorm => rms_norm(x, norm(), self.eps, out),
+                Operation::GatedGelu => gated_gelu(out, x),
+                Operation::Add | Operation::Product => {
+                    for (out, x) in out.iter_mut().zip(x) {
+                        *out += x;
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`run`](Self::run)'s.
+    #[cfg(target_arch = "wasm32")]
+    unsafe fn product(&self, x: crate::multiply::Rows<'_>, out: &mut crate::multiply::RowsMut<'_>) {
+        use crate::integer::multiply_integer_in;
+        use crate::low_rank::add_low_rank_in;
+        use crate::multiply::{Output, multiply_in};
+
+        let range = self.first as usize..(self.first + self.columns) as usize;
         if self.weights != 0 {
             // SAFETY: the caller's word.
             let weight = unsafe { self.weight() };
@@ -344,51 +331,6 @@ impl Job {
     }
 }
 
-/// A job that several workers do together: each takes the next part that nobody has taken, until there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct SharedJob {
-    /// The whole, with scratch memory of this worker's own.
-    pub job: Job,
-    /// Parts that it is cut into.
-    pub parts: u32,
-    /// The address of a word that all workers see: the number of parts taken.
-    pub taken: u32,
-}
-
-impl SharedJob {
-    /// The job as it lies in memory.
-    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
-        let mut bytes = [0; size_of::<Self>()];
-        let (job, own) = bytes.split_at_mut(size_of::<Job>());
-        job.copy_from_slice(&self.job.to_bytes());
-        own[..4].copy_from_slice(&self.parts.to_le_bytes());
-        own[4..].copy_from_slice(&self.taken.to_le_bytes());
-        bytes
-    }
-
-    /// Does this worker's share.
-    ///
-    /// # Safety
-    /// As [`Job::run`]'s; `taken` is the address of a word that is only ever added to while workers are at the job.
-    #[cfg(target_arch = "wasm32")]
-    pub unsafe fn run(&self) {
-        use core::sync::atomic::{AtomicU32, Ordering};
-
-        // SAFETY: the caller's word.
-        let taken = unsafe { AtomicU32::from_ptr(self.taken as *mut u32) };
-        loop {
-            // What a part writes is seen by others through the word that says that its worker is done.
-            let part = taken.fetch_add(1, Ordering::Relaxed);
-            if part >= self.parts {
-                return;
-            }
-            // SAFETY: the caller's word; parts write apart from each other.
-            unsafe { self.job.part(part, self.parts).run() };
-        }
-    }
-}
-
 /// The weights of a job.
 #[cfg(target_arch = "wasm32")]
 enum Held<'a> {
@@ -403,88 +345,4 @@ enum Held<'a> {
 unsafe fn at<'a, T>(address: u32, count: usize) -> &'a [T] {
     // SAFETY: the caller's word.
     unsafe { slice::from_raw_parts(address as *const T, count) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Enough for everybody, and so many that each has some turns where the job is large.
-    #[test]
-    fn parts_for_workers() {
-        let job = |m, columns, rank| Job {
-            form: Form::F32,
-            n: columns,
-            k: 512,
-            weights: 1,
-            scales: 0,
-            x: 0,
-            x_stride: 512,
-            m,
-            out: 0,
-            out_stride: columns,
-            first: 0,
-            columns,
-            scratch: 0,
-            low_rank: LowRankJob {
-                rank,
-                ..LowRankJob::default()
-            },
-        };
-        assert_eq!(job(320, 512, 16).parts(2), 8);
-        assert_eq!(job(80, 512, 16).parts(2), 2);
-        assert_eq!(job(5, 1024, 0).parts(2), 8);
-        assert_eq!(job(5, 1024, 16).parts(2), 2, "LoRAs are not made many times");
-        assert_eq!(job(5, 16, 0).parts(2), 2);
-        assert_eq!(job(320, 512, 0).parts(1), 1);
-    }
-
-    /// Every result is one part's, and no other's.
-    #[test]
-    fn parts_cover_the_whole_once() {
-        for m in [1, 2, 15, 31, 32, 33, 320, 4097] {
-            for n in [1, 15, 16, 17, 48, 384] {
-                for parts in 1..=5 {
-                    // Rows lie apart, as where each head's are between the others'.
-                    let (k, x_stride, out_stride) = (8, 24, n + 5);
-                    let job = Job {
-                        form: Form::F32,
-                        n,
-                        k,
-                        weights: 0,
-                        scales: 0,
-                        x: 1 << 10,
-                        x_stride,
-                        m,
-                        out: 1 << 20,
-                        out_stride,
-                        first: 0,
-                        columns: n,
-                        scratch: 0,
-                        low_rank: LowRankJob {
-                            rank: 4,
-                            ..LowRankJob::default()
-                        },
-                    };
-                    let mut seen = vec![0; (m * n) as usize];
-                    for part in (0..parts).map(|part| job.part(part, parts)) {
-                        let row = (part.out - job.out) / 4 / out_stride;
-                        assert_eq!(part.x, job.x + 4 * row * x_stride, "activations of row {row}");
-                        assert_eq!(part.low_rank.first, row);
-                        for (i, j) in (row..row + part.m).flat_map(|i| (0..part.columns).map(move |j| (i, j))) {
-                            seen[(i * n + part.first + j) as usize] += 1;
-                        }
-                    }
-                    assert!(
-                        job.part(0, parts).m > 0 && job.part(0, parts).columns > 0,
-                        "the first part is idle"
-                    );
-                    assert!(
-                        seen.iter().all(|&times| times == 1),
-                        "{m} x {n} in {parts} parts: {seen:?}"
-                    );
-                }
-            }
-        }
-    }
 }

@@ -34,31 +34,39 @@ mod low_rank;
 mod multiply;
 mod narrow;
 mod pack;
+mod share;
 mod simd;
 mod tile;
+
+// Roots are std's, or wasm's own instructions.
+#[cfg(any(feature = "std", target_arch = "wasm32"))]
+mod exp;
+#[cfg(any(feature = "std", target_arch = "wasm32"))]
+mod rows;
 
 #[cfg(feature = "std")]
 mod attention;
 #[cfg(feature = "std")]
-mod exp;
+mod log_sum_exp;
 #[cfg(feature = "std")]
 mod owned;
-#[cfg(feature = "std")]
-mod rows;
 #[cfg(feature = "std")]
 mod scratch;
 
 pub use integer::{IntegerScratch, multiply_integer_in};
-pub use job::{Form, Job, LowRankJob, SharedJob};
+pub use job::{Form, Job, LowRankJob, Operation};
 pub use low_rank::{LowRank, add_low_rank_in, packed_rows};
 pub use multiply::{Output, Rows, RowsMut, SCRATCH_ROWS, multiply_in};
 pub use narrow::{F16Panels, Q8_BLOCK, Q8Panels};
 pub use pack::{F32Panels, K_BLOCK, PANEL, Weight, output_row_in, transpose_in};
+pub use share::{Cut, SharedJobs, cut_by_rows};
 
+#[cfg(any(feature = "std", target_arch = "wasm32"))]
+pub use self::rows::{EXP_ERROR, gated_gelu, rms_norm, softmax};
 #[cfg(feature = "std")]
 pub use self::{
     attention::{AttentionScratch, HeadBias, attention_head},
+    log_sum_exp::LogSumExp,
     owned::{PackedF16, PackedF32, PackedQ8},
-    rows::{EXP_ERROR, LogSumExp, gated_gelu, rms_norm, softmax},
     scratch::{Scratch, multiply, multiply_integer, output_row, transpose},
 };

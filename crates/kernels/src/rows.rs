@@ -1,26 +1,23 @@
 //! Operations on one row, each in as few passes over memory as its sums allow.
 
 use crate::exp::exp;
-use crate::simd::F32x4;
+use crate::simd::{F32x4, root, root_f64};
 
 /// Largest error of the exponential behind [`softmax`], [`gated_gelu`] and [`LogSumExp`], relative to the result where
 /// that is a normal number; below, it is at most one unit of the smallest f32, `2^-149`.
 pub const EXP_ERROR: f64 = 1.5 * f32::EPSILON as f64;
 
-/// Scores whose exponentials are summed in f32 before the sum goes on in f64.
-const SUM_BLOCK: usize = 256;
-
 /// `values` in vectors, the last one filled up with `padding`.
 #[inline(always)]
-fn vectors(values: &[f32], padding: f32) -> impl Iterator<Item = F32x4> {
+pub(crate) fn vectors(values: &[f32], padding: f32) -> impl Iterator<Item = F32x4> {
     let (whole, rest) = values.as_chunks::<4>();
     let last = (!rest.is_empty()).then(|| F32x4::load(&padded(rest, padding)));
     whole.iter().map(F32x4::load).chain(last)
 }
 
 #[inline(always)]
-fn padded(rest: &[f32], padding: f32) -> [f32; 4] {
-    std::array::from_fn(|lane| rest.get(lane).copied().unwrap_or(padding))
+pub(crate) fn padded(rest: &[f32], padding: f32) -> [f32; 4] {
+    core::array::from_fn(|lane| rest.get(lane).copied().unwrap_or(padding))
 }
 
 /// Replaces each vector of `row` by what `change` makes of it and of `other`'s. Lanes past the end are [`f32::MIN`] in
@@ -46,7 +43,7 @@ fn change(row: &mut [f32], other: &[f32], mut change: impl FnMut(F32x4, F32x4) -
 
 /// Sum of the lanes.
 #[inline(always)]
-fn sum(value: F32x4) -> f32 {
+pub(crate) fn sum(value: F32x4) -> f32 {
     let [a, b, c, d] = value.lanes();
     (a + c) + (b + d)
 }
@@ -69,7 +66,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     if !square_sum.is_finite() {
         return rms_norm_f64(x, weight, eps, out);
     }
-    let inverse = F32x4::splat(1.0 / (square_sum / x.len() as f32 + eps).sqrt());
+    let inverse = F32x4::splat(1.0 / root(square_sum / x.len() as f32 + eps));
     out.copy_from_slice(x);
     change(out, weight, |value, weight| value.mul(inverse).mul(weight));
 }
@@ -77,7 +74,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 #[cold]
 fn rms_norm_f64(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let square_sum: f64 = x.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-    let inverse = 1.0 / (square_sum / x.len() as f64 + f64::from(eps)).sqrt();
+    let inverse = 1.0 / root_f64(square_sum / x.len() as f64 + f64::from(eps));
     for ((out, &value), &weight) in out.iter_mut().zip(x).zip(weight) {
         *out = (f64::from(value) * inverse * f64::from(weight)) as f32;
     }
@@ -126,7 +123,7 @@ pub fn softmax(row: &mut [f32], bias: Option<&[f32]>) {
 }
 
 /// The largest score of a row, unless one is infinite or NaN.
-struct Extremes {
+pub(crate) struct Extremes {
     largest: F32x4,
     /// Zero until a score that is not finite makes it NaN, for good.
     poison: F32x4,
@@ -143,12 +140,12 @@ impl Default for Extremes {
 
 impl Extremes {
     #[inline(always)]
-    fn watch(&mut self, score: F32x4) {
+    pub(crate) fn watch(&mut self, score: F32x4) {
         self.largest = self.largest.at_least(score);
         self.poison = score.mul_add(F32x4::splat(0.0), self.poison);
     }
 
-    fn largest(&self) -> Option<f32> {
+    pub(crate) fn largest(&self) -> Option<f32> {
         let [a, b, c, d] = self.largest.lanes();
         (sum(self.poison) == 0.0).then(|| a.max(b).max(c.max(d)))
     }
@@ -174,68 +171,4 @@ pub fn gated_gelu(gate: &mut [f32], up: &[f32]) {
         let e = exp(inner.mul(F32x4::splat(MINUS_TWO_ROOT)));
         x.div(e.add(one)).mul(up)
     });
-}
-
-/// `log(sum(exp(scores)))` of a row that comes in pieces.
-///
-/// A score that is infinite or NaN makes the result infinite: a candidate whose scores overflow must be the worst one.
-#[derive(Clone, Copy, Debug)]
-pub struct LogSumExp {
-    largest: f32,
-    /// Sum of `exp(score - largest)` so far.
-    sum: f64,
-    finite: bool,
-}
-
-impl Default for LogSumExp {
-    fn default() -> Self {
-        Self {
-            largest: f32::MIN,
-            sum: 0.0,
-            finite: true,
-        }
-    }
-}
-
-impl LogSumExp {
-    /// Takes the next scores of the row.
-    pub fn push(&mut self, scores: &[f32]) {
-        for scores in scores.chunks(SUM_BLOCK) {
-            self.push_block(scores);
-        }
-    }
-
-    #[inline(never)]
-    fn push_block(&mut self, scores: &[f32]) {
-        let mut seen = Extremes::default();
-        vectors(scores, f32::MIN).for_each(|score| seen.watch(score));
-        let Some(largest) = seen.largest() else {
-            self.finite = false;
-            return;
-        };
-        if largest > self.largest {
-            self.sum *= (f64::from(self.largest) - f64::from(largest)).exp();
-            self.largest = largest;
-        }
-        let largest = F32x4::splat(self.largest);
-        let (mut even, mut odd) = (F32x4::splat(0.0), F32x4::splat(0.0));
-        let (whole, rest) = scores.as_chunks::<4>();
-        for score in whole {
-            (even, odd) = (odd, even.add(exp(F32x4::load(score).sub(largest))));
-        }
-        let mut total = sum(even.add(odd));
-        if !rest.is_empty() {
-            let e = exp(F32x4::load(&padded(rest, f32::MIN)).sub(largest)).lanes();
-            total += e[..rest.len()].iter().sum::<f32>();
-        }
-        self.sum += f64::from(total);
-    }
-
-    /// The result: infinite if a score was not finite, minus infinity if there was none.
-    pub fn finish(&self) -> f64 {
-        if !self.finite {
-            return f64::INFINITY;
-        }
-        f64::from(self.largest) + self.sum.ln()
-    }
 }

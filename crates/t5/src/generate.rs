@@ -90,17 +90,15 @@ impl<'a, B: Backend> Decode<'a, B> {
         let mut x = backend.embed(&model.embedding, &self.next)?;
         for ((block, cache), (cross_k, cross_v)) in model.decoder.blocks.iter().zip(&mut self.caches).zip(&self.cross) {
             let layer = &block.self_attention;
-            let normed = backend.rms_norm(&x, &layer.norm, config.epsilon)?;
-            let q = model.linear(&normed, &layer.q, adapter)?;
-            let k = model.linear(&normed, &layer.k, adapter)?;
-            let v = model.linear(&normed, &layer.v, adapter)?;
+            let linears = layer.projections(adapter);
+            let [q, k, v] = backend.normed_linears(&x, model.norm(&layer.norm), linears)?;
             let attended = backend.attention_step(&q, &k, &v, cache, config.num_heads, &self.bias)?;
-            x = backend.add(&x, &model.linear(&attended, &layer.o, adapter)?)?;
+            x = backend.linear_residual(&x, &attended, adapter.projection(&layer.o))?;
             if let Some(layer) = &block.cross_attention {
-                let normed = backend.rms_norm(&x, &layer.norm, config.epsilon)?;
-                let q = model.linear(&normed, &layer.q, adapter)?;
+                let q = adapter.projection(&layer.q);
+                let [q] = backend.normed_linears(&x, model.norm(&layer.norm), [q])?;
                 let attended = backend.attention(&q, cross_k, cross_v, &plan, None)?;
-                x = backend.add(&x, &model.linear(&attended, &layer.o, adapter)?)?;
+                x = backend.linear_residual(&x, &attended, adapter.projection(&layer.o))?;
             }
             x = model.feed_forward(&x, &block.feed_forward, adapter)?;
         }

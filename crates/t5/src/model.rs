@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use lorahub_tensor::{AttentionPlan, Backend, Projection, Segments};
+use lorahub_tensor::{AttentionPlan, Backend, Norm, Projection, Segments};
 
 use crate::buckets::buckets;
 use crate::load::{HEAD, SHARED, WeightSource, bias_name, feed_forward_inner, final_norm_name, norm_name};
@@ -82,6 +82,14 @@ impl<B: Backend> Adapter<B> {
 
     fn of(&self, linear: &Linear<B>) -> Option<&B::Lora> {
         self.loras.get(linear.target).and_then(Option::as_ref)
+    }
+
+    /// The linear with its LoRA.
+    pub(crate) fn projection<'a>(&'a self, linear: &'a Linear<B>) -> Projection<'a, B> {
+        Projection {
+            weight: &linear.weight,
+            lora: self.of(linear),
+        }
     }
 }
 
@@ -274,30 +282,23 @@ impl<B: Backend> T5<B> {
                     first(&layer.v, &batch.v)?,
                 )
             } else {
-                let normed = backend.rms_norm(&x, &layer.norm, config.epsilon)?;
-                (
-                    self.linear(&normed, &layer.q, adapter)?,
-                    self.linear(&normed, &layer.k, adapter)?,
-                    self.linear(&normed, &layer.v, adapter)?,
-                )
+                let [q, k, v] = layer.projections(adapter);
+                let [q, k, v] = backend.normed_linears(&x, self.norm(&layer.norm), [q, k, v])?;
+                (q, k, v)
             };
             let attended = backend.attention(&q, &k, &v, &own, Some(&bias))?;
-            x = backend.add(&x, &self.linear(&attended, &layer.o, adapter)?)?;
+            x = backend.linear_residual(&x, &attended, adapter.projection(&layer.o))?;
 
             if let (Some(layer), Some((encoded, segments))) = (&block.cross_attention, encoded) {
-                let normed = backend.rms_norm(&x, &layer.norm, config.epsilon)?;
-                let q = self.linear(&normed, &layer.q, adapter)?;
+                let [q, k, v] = layer.projections(adapter);
+                let [q] = backend.normed_linears(&x, self.norm(&layer.norm), [q])?;
                 let plan = AttentionPlan {
                     key: segments,
                     causal: false,
                     ..own
                 };
-                let [k, v] = [&layer.k, &layer.v].map(|linear| Projection {
-                    weight: &linear.weight,
-                    lora: adapter.of(linear),
-                });
                 let attended = backend.cross_attention(&q, encoded, k, v, &plan)?;
-                x = backend.add(&x, &self.linear(&attended, &layer.o, adapter)?)?;
+                x = backend.linear_residual(&x, &attended, adapter.projection(&layer.o))?;
             }
             x = self.feed_forward(&x, &block.feed_forward, adapter)?;
             backend.checkpoint().await?;
@@ -316,15 +317,24 @@ impl<B: Backend> T5<B> {
         adapter: &Adapter<B>,
     ) -> Result<B::Tensor, T5Error> {
         let backend = &*self.backend;
-        let normed = backend.rms_norm(x, &layer.norm, self.config.epsilon)?;
-        let activated = match layer.inner.as_slice() {
+        let (norm, out) = (self.norm(&layer.norm), adapter.projection(&layer.wo));
+        Ok(match layer.inner.as_slice() {
             [gate, up] => {
-                let gate = self.linear(&normed, gate, adapter)?;
-                backend.gated_gelu(&gate, &self.linear(&normed, up, adapter)?)?
+                let inner = [gate, up].map(|linear| adapter.projection(linear));
+                backend.gated_feed_forward(x, norm, inner, out)?
             }
-            inner => backend.relu(&self.linear(&normed, &inner[0], adapter)?)?,
-        };
-        Ok(backend.add(x, &self.linear(&activated, &layer.wo, adapter)?)?)
+            inner => {
+                let [inner] = backend.normed_linears(x, norm, [adapter.projection(&inner[0])])?;
+                backend.linear_residual(x, &backend.relu(&inner)?, out)?
+            }
+        })
+    }
+
+    pub(crate) fn norm<'a>(&self, weight: &'a B::Weight) -> Norm<'a, B> {
+        Norm {
+            weight,
+            eps: self.config.epsilon,
+        }
     }
 
     /// The bias of a stack for segments of up to `reach` rows.
@@ -332,6 +342,13 @@ impl<B: Backend> T5<B> {
         let config = &self.config;
         let buckets = buckets(reach, stack.bidirectional, config.buckets, config.max_distance);
         Ok(self.backend.relative_bias(&stack.bias, &buckets)?)
+    }
+}
+
+impl<B: Backend> Attention<B> {
+    /// What makes queries, keys and values.
+    pub(crate) fn projections<'a>(&'a self, adapter: &'a Adapter<B>) -> [Projection<'a, B>; 3] {
+        [&self.q, &self.k, &self.v].map(|linear| adapter.projection(linear))
     }
 }
 

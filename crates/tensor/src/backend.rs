@@ -6,7 +6,7 @@ use lorahub_adapters::{BankTarget, Rule};
 use lorahub_weights::Held;
 use lorahub_weights::quant::WeightStorage;
 
-use crate::TensorError;
+use crate::{TensorError, steps};
 
 /// How the rows of one candidate are cut into shots: lengths in rows, laid end to end without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,14 @@ pub struct AttentionPlan<'a> {
     pub heads: usize,
     /// Whether query `i` sees only keys `0..=i` (the decoder's self-attention).
     pub causal: bool,
+}
+
+/// A layer norm of the base: its weight, `[columns]`, and what is added to the mean square.
+pub struct Norm<'a, B: Backend> {
+    /// `[columns]`.
+    pub weight: &'a B::Weight,
+    /// Added to the mean square, before the root.
+    pub eps: f64,
 }
 
 /// A linear of the base with its LoRA, where there is one.
@@ -195,9 +203,47 @@ pub trait Backend: 'static {
     where
         Self: Sized,
     {
-        let k = self.linear(encoded, k.weight, k.lora)?;
-        let v = self.linear(encoded, v.weight, v.lora)?;
-        self.attention(q, &k, &v, plan, None)
+        steps::cross_attention(self, q, encoded, k, v, plan)
+    }
+
+    /// Linears of the normed rows of `x`, such as attention's queries, keys and values.
+    fn normed_linears<const N: usize>(
+        &self,
+        x: &Self::Tensor,
+        norm: Norm<'_, Self>,
+        linears: [Projection<'_, Self>; N],
+    ) -> Result<[Self::Tensor; N], TensorError>
+    where
+        Self: Sized,
+    {
+        steps::normed_linears(self, x, norm, linears)
+    }
+
+    /// `residual + linear(x)`.
+    fn linear_residual(
+        &self,
+        residual: &Self::Tensor,
+        x: &Self::Tensor,
+        linear: Projection<'_, Self>,
+    ) -> Result<Self::Tensor, TensorError>
+    where
+        Self: Sized,
+    {
+        steps::linear_residual(self, residual, x, linear)
+    }
+
+    /// T5's feed-forward layer with its residual: `x + out(gelu(gate(n)) * up(n))`, where `n` is `x` normed.
+    fn gated_feed_forward(
+        &self,
+        x: &Self::Tensor,
+        norm: Norm<'_, Self>,
+        [gate, up]: [Projection<'_, Self>; 2],
+        out: Projection<'_, Self>,
+    ) -> Result<Self::Tensor, TensorError>
+    where
+        Self: Sized,
+    {
+        steps::gated_feed_forward(self, x, norm, [gate, up], out)
     }
 
     /// An empty cache for `sequences` sequences of up to `capacity` steps of `width` columns.

@@ -20,10 +20,12 @@
 mod backend;
 mod cpu;
 mod error;
+mod steps;
 
-pub use backend::{AttentionPlan, Backend, Projection, Segments, check_held};
+pub use backend::{AttentionPlan, Backend, Norm, Projection, Segments, check_held};
 pub use cpu::{
-    Arithmetic, Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuTensor, CpuWeight, Matrix, Packed, Products, matmul,
+    Arithmetic, Chain, Chains, Cpu, CpuBank, CpuBias, CpuCache, CpuLora, CpuTensor, CpuWeight, Matrix, Packed,
+    Products, Step, matmul,
 };
 pub use error::{DeviceError, TensorError};
 pub use lorahub_weights::quant::WeightStorage;

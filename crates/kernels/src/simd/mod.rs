@@ -13,9 +13,9 @@ mod wasm;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use portable::{F32x4, I16x8, I32x4};
 #[cfg(all(feature = "std", not(target_arch = "wasm32")))]
-pub(crate) use portable::{transpose_bytes, transpose_halves};
+pub(crate) use portable::{root, root_f64, transpose_bytes, transpose_halves};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use wasm::{F32x4, I16x8, I32x4};
+pub(crate) use wasm::{F32x4, I16x8, I32x4, root, root_f64};
 #[cfg(all(feature = "std", target_arch = "wasm32"))]
 pub(crate) use wasm::{transpose_bytes, transpose_halves};
 

@@ -177,3 +177,15 @@ pub(crate) fn transpose_bytes(rows: [&[u8; 16]; 16]) -> [[u8; 16]; 16] {
 pub(crate) fn transpose_halves(rows: [&[[u8; 2]; 8]; 8]) -> [[u16; 8]; 8] {
     core::array::from_fn(|column| rows.map(|row| u16::from_le_bytes(row[column])))
 }
+
+/// The square root.
+#[cfg(feature = "std")]
+pub(crate) fn root(value: f32) -> f32 {
+    value.sqrt()
+}
+
+/// The square root.
+#[cfg(feature = "std")]
+pub(crate) fn root_f64(value: f64) -> f64 {
+    value.sqrt()
+}

@@ -4,10 +4,11 @@
 use core::arch::wasm32::f32x4_relaxed_madd;
 use core::arch::wasm32::{
     f32x4_abs, f32x4_add, f32x4_convert_i32x4, f32x4_div, f32x4_extract_lane, f32x4_ge, f32x4_max, f32x4_mul,
-    f32x4_pmax, f32x4_pmin, f32x4_splat, f32x4_sub, i8x16_shuffle, i16x8_extend_high_i8x16, i16x8_extend_low_i8x16,
-    i16x8_load_extend_i8x8, i16x8_narrow_i32x4, i16x8_shuffle, i32x4_add, i32x4_dot_i16x8, i32x4_extend_high_i16x8,
-    i32x4_extend_low_i16x8, i32x4_load_extend_i16x4, i32x4_shl, i32x4_shr, i32x4_shuffle, i32x4_splat, i32x4_sub,
-    i64x2_shuffle, v128, v128_and, v128_load, v128_load32_splat, v128_or, v128_store,
+    f32x4_pmax, f32x4_pmin, f32x4_splat, f32x4_sqrt, f32x4_sub, f64x2_extract_lane, f64x2_splat, f64x2_sqrt,
+    i8x16_shuffle, i16x8_extend_high_i8x16, i16x8_extend_low_i8x16, i16x8_load_extend_i8x8, i16x8_narrow_i32x4,
+    i16x8_shuffle, i32x4_add, i32x4_dot_i16x8, i32x4_extend_high_i16x8, i32x4_extend_low_i16x8,
+    i32x4_load_extend_i16x4, i32x4_shl, i32x4_shr, i32x4_shuffle, i32x4_splat, i32x4_sub, i64x2_shuffle, v128,
+    v128_and, v128_load, v128_load32_splat, v128_or, v128_store,
 };
 
 use super::ROUNDING;
@@ -274,4 +275,16 @@ pub(crate) fn transpose_halves(rows: [&[[u8; 2]; 8]; 8]) -> [[u16; 8]; 8] {
         unsafe { v128_store(row.as_mut_ptr().cast(), vector) };
         row
     })
+}
+
+/// The square root, which the library without std has only of vectors.
+#[inline(always)]
+pub(crate) fn root(value: f32) -> f32 {
+    f32x4_extract_lane::<0>(f32x4_sqrt(f32x4_splat(value)))
+}
+
+/// The same in f64.
+#[inline(always)]
+pub(crate) fn root_f64(value: f64) -> f64 {
+    f64x2_extract_lane::<0>(f64x2_sqrt(f64x2_splat(value)))
 }

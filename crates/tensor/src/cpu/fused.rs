@@ -13,10 +13,20 @@ use super::view::View;
 use super::weight::{CpuWeight, Kernels, Scratch};
 use crate::{Segments, TensorError};
 
-pub(super) fn rms_norm(x: &CpuTensor, weight: &Tensor, eps: f64, pool: &Pool) -> Result<CpuTensor, TensorError> {
+pub(super) fn rms_norm(
+    x: &CpuTensor,
+    weight: &Tensor,
+    eps: f64,
+    kernels: &Kernels,
+    pool: &Pool,
+) -> Result<CpuTensor, TensorError> {
     let (rows, columns) = x.dims();
     let (x, weight) = (x.values()?, View::new(weight)?);
     let mut out = pool.take(rows * columns);
+    if let Kernels::Elsewhere(products) = kernels {
+        products.rms_norm(&x, &weight, eps as f32, &mut out);
+        return Ok(CpuTensor::new(out, rows, columns));
+    }
     let width = columns.max(1);
     for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         rows::rms_norm(row, &weight, eps as f32, out);
@@ -209,10 +219,18 @@ fn accumulate_lora(
     Ok(())
 }
 
-pub(super) fn gated_gelu(gate: &CpuTensor, up: &CpuTensor, pool: &Pool) -> Result<CpuTensor, TensorError> {
+pub(super) fn gated_gelu(
+    gate: &CpuTensor,
+    up: &CpuTensor,
+    kernels: &Kernels,
+    pool: &Pool,
+) -> Result<CpuTensor, TensorError> {
     let (rows, columns) = gate.dims();
     let mut out = pool.copy(&gate.values()?);
-    rows::gated_gelu(&mut out, &up.values()?);
+    match kernels {
+        Kernels::Elsewhere(products) => products.gated_gelu(&mut out, &up.values()?),
+        Kernels::Own | Kernels::Candle => rows::gated_gelu(&mut out, &up.values()?),
+    }
     Ok(CpuTensor::new(out, rows, columns))
 }
 
@@ -287,6 +305,10 @@ pub(super) fn argmax(
     Ok(ids.into())
 }
 
+/// Rows whose scores are held at once. They are tens of megabytes, but so is the head, and it comes from memory for each of
+/// these blocks.
+const TOGETHER: usize = 128;
+
 /// Gives `visit` each row of `scale * x head^T` in order, a few rows in memory at a time.
 fn for_head_rows(
     x: &CpuTensor,
@@ -298,10 +320,9 @@ fn for_head_rows(
 ) -> Result<(), TensorError> {
     let (rows, width) = x.dims();
     let (vocab, _) = head.matrix("head", "head")?;
-    let together = head.rows_together();
     let x = x.values()?;
-    let mut scores = pool.take(together.min(rows) * vocab);
-    for (block, x) in x.chunks(together * width.max(1)).enumerate() {
+    let mut scores = pool.take(TOGETHER.min(rows) * vocab);
+    for (block, x) in x.chunks(TOGETHER * width.max(1)).enumerate() {
         let own = x.len() / width.max(1);
         head.product(own, x, &mut scores, None, scratch)?;
         for (i, row) in scores.chunks_exact_mut(vocab.max(1)).take(own).enumerate() {
@@ -310,7 +331,7 @@ fn for_head_rows(
                     *score *= scale as f32;
                 }
             }
-            visit(block * together + i, row);
+            visit(block * TOGETHER + i, row);
         }
     }
     Ok(())

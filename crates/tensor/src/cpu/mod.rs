@@ -1,6 +1,7 @@
 //! The CPU backend: on candle's tensors where gradients are tracked, on slices of its own memory elsewhere.
 //!
-//! `composed` holds the differentiable forms, `fused`, `attention` and `cross` those without gradients, `lora` the bank and
+//! `composed` holds the differentiable forms, `fused`, `attention` and `cross` those without gradients, `chain` several of
+//! them as one job for threads, `lora` the bank and
 //! both composition rules, `gemm` candle's matrix product, `weight` the base's matrices, `products`
 //! those that are packed, `rows` what is done row by row, `buffer` the activations' memory.
 //! In wasm `lorahub_kernels` take the place of candle's product and of plain loops, in `weight`, `attention` and `rows`.
@@ -8,6 +9,8 @@
 
 mod attention;
 mod buffer;
+mod chain;
+mod checks;
 mod composed;
 mod cross;
 mod fused;
@@ -30,12 +33,14 @@ use lorahub_weights::Held;
 use lorahub_weights::quant::WeightStorage;
 
 use self::buffer::Pool;
+use self::checks::{check_attention, check_head, check_ids, check_linear, check_norm, same_dims, tracks};
 use self::weight::{Kernels, Scratch};
 use crate::backend::check_held;
-use crate::{AttentionPlan, Backend, Projection, Segments, TensorError};
+use crate::{AttentionPlan, Backend, Norm, Projection, Segments, TensorError, steps};
 
 pub use attention::CpuCache;
 pub use buffer::CpuTensor;
+pub use chain::{Chain, Chains, Step};
 pub use lora::{CpuBank, CpuLora};
 pub use products::{Arithmetic, Matrix, Packed, Products};
 pub use weight::{CpuWeight, matmul};
@@ -115,6 +120,14 @@ impl Cpu {
             ..self
         }
     }
+
+    /// Who does several operations on the rows of these at once, if anybody does.
+    fn chains(&self, operands: &[&CpuTensor]) -> Option<&dyn Chains> {
+        match &self.kernels {
+            Kernels::Elsewhere(products) if !tracks(operands) => products.chains(operands[0].dims().0),
+            _ => None,
+        }
+    }
 }
 
 /// T5's relative position bias, `[heads, distances]`, distance zero in the middle.
@@ -134,93 +147,9 @@ impl CpuBias {
     }
 }
 
-/// Whether any of these needs the differentiable form.
-fn tracks(tensors: &[&CpuTensor]) -> bool {
-    tensors.iter().any(|tensor| tensor.tracks())
-}
-
 /// The result of a differentiable form.
 fn tracked(tensor: Result<Tensor, TensorError>) -> Result<CpuTensor, TensorError> {
     CpuTensor::from_candle(&tensor?)
-}
-
-fn check_ids(op: &'static str, ids: &[u32], rows: usize) -> Result<(), TensorError> {
-    match ids.iter().find(|&&id| id as usize >= rows) {
-        Some(&id) => Err(TensorError::Id { op, id, rows }),
-        None => Ok(()),
-    }
-}
-
-/// Columns of the result of a linear of `x`.
-fn check_linear(x: (usize, usize), weight: &CpuWeight, lora: Option<&CpuLora>) -> Result<usize, TensorError> {
-    let (rows, d_in) = x;
-    let (d_out, expected) = weight.matrix("linear", "weight")?;
-    if d_in != expected {
-        return Err(TensorError::shape(
-            "linear",
-            "x",
-            format!("{expected} columns"),
-            format!("{d_in} columns"),
-        ));
-    }
-    if let Some(lora) = lora {
-        lora.check("linear", d_in, d_out)?;
-        if rows % lora.candidates() != 0 {
-            return Err(TensorError::shape(
-                "linear",
-                "x",
-                format!("a multiple of {} rows", lora.candidates()),
-                format!("{rows} rows"),
-            ));
-        }
-    }
-    Ok(d_out)
-}
-
-/// Checks the dimensions of the queries and of the keys and values.
-fn check_attention(
-    (rows_q, width): (usize, usize),
-    keys: [(&'static str, (usize, usize)); 2],
-    plan: &AttentionPlan<'_>,
-) -> Result<(), TensorError> {
-    const OP: &str = "attention";
-    if plan.heads == 0 || width % plan.heads != 0 {
-        return Err(TensorError::shape(
-            OP,
-            "q",
-            format!("a multiple of {} columns", plan.heads),
-            width,
-        ));
-    }
-    if plan.query.count() != plan.key.count() {
-        return Err(TensorError::shape(
-            OP,
-            "key segments",
-            plan.query.count(),
-            plan.key.count(),
-        ));
-    }
-    let expect_q = plan.candidates * plan.query.total();
-    if rows_q != expect_q {
-        return Err(TensorError::shape(
-            OP,
-            "q",
-            format!("{expect_q} rows"),
-            format!("{rows_q} rows"),
-        ));
-    }
-    let expect = (plan.candidates * plan.key.total(), width);
-    for (operand, found) in keys {
-        if found != expect {
-            return Err(TensorError::shape(
-                OP,
-                operand,
-                format!("{expect:?}"),
-                format!("{found:?}"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 impl Backend for Cpu {
@@ -279,20 +208,12 @@ impl Backend for Cpu {
     }
 
     fn rms_norm(&self, x: &CpuTensor, weight: &CpuWeight, eps: f64) -> Result<CpuTensor, TensorError> {
-        let (_, columns) = x.dims();
-        if weight.dims() != [columns] {
-            return Err(TensorError::shape(
-                "rms_norm",
-                "weight",
-                format!("[{columns}]"),
-                format!("{:?}", weight.dims()),
-            ));
-        }
+        check_norm(x, weight)?;
         let norm = weight.tensor("rms_norm")?;
         if tracks(&[x]) || weight.tracks() {
             tracked(composed::rms_norm(&x.to_candle()?, norm, eps))
         } else {
-            fused::rms_norm(x, norm, eps, &self.pool)
+            fused::rms_norm(x, norm, eps, &self.kernels, &self.pool)
         }
     }
 
@@ -405,9 +326,7 @@ impl Backend for Cpu {
         let v_width = check_linear((rows, d), v.weight, v.lora)?;
         check_attention(q.dims(), [("k", (rows, k_width)), ("v", (rows, v_width))], plan)?;
         if tracks || k.lora.is_some() || !cross::pays(plan, width, d) {
-            let k = self.linear(encoded, k.weight, k.lora)?;
-            let v = self.linear(encoded, v.weight, v.lora)?;
-            return self.attention(q, &k, &v, plan, None);
+            return steps::cross_attention(self, q, encoded, k, v, plan);
         }
         let scratch = &mut self.scratch.borrow_mut();
         cross::attention_without_keys(
@@ -421,6 +340,49 @@ impl Backend for Cpu {
             &self.pool,
             scratch,
         )
+    }
+
+    fn normed_linears<const N: usize>(
+        &self,
+        x: &CpuTensor,
+        norm: Norm<'_, Self>,
+        linears: [Projection<'_, Self>; N],
+    ) -> Result<[CpuTensor; N], TensorError> {
+        if let Some(chains) = self.chains(&[x])
+            && let Some(made) = chain::normed_linears(chains, x, &norm, &linears, &self.pool)?
+        {
+            return Ok(made);
+        }
+        steps::normed_linears(self, x, norm, linears)
+    }
+
+    fn linear_residual(
+        &self,
+        residual: &CpuTensor,
+        x: &CpuTensor,
+        linear: Projection<'_, Self>,
+    ) -> Result<CpuTensor, TensorError> {
+        if let Some(chains) = self.chains(&[residual, x])
+            && let Some(made) = chain::linear_residual(chains, residual, x, &linear, &self.pool)?
+        {
+            return Ok(made);
+        }
+        steps::linear_residual(self, residual, x, linear)
+    }
+
+    fn gated_feed_forward(
+        &self,
+        x: &CpuTensor,
+        norm: Norm<'_, Self>,
+        [gate, up]: [Projection<'_, Self>; 2],
+        out: Projection<'_, Self>,
+    ) -> Result<CpuTensor, TensorError> {
+        if let Some(chains) = self.chains(&[x])
+            && let Some(made) = chain::gated_feed_forward(chains, x, &norm, [&gate, &up], &out, &self.pool)?
+        {
+            return Ok(made);
+        }
+        steps::gated_feed_forward(self, x, norm, [gate, up], out)
     }
 
     fn cache(&self, sequences: usize, capacity: usize, width: usize) -> Result<CpuCache, TensorError> {
@@ -445,11 +407,11 @@ impl Backend for Cpu {
     }
 
     fn gated_gelu(&self, gate: &CpuTensor, up: &CpuTensor) -> Result<CpuTensor, TensorError> {
-        same_shape("gated_gelu", gate, up)?;
+        same_dims("gated_gelu", gate.dims(), up.dims())?;
         if tracks(&[gate, up]) {
             CpuTensor::from_candle(&gate.to_candle()?.gelu()?.mul(&up.to_candle()?)?)
         } else {
-            fused::gated_gelu(gate, up, &self.pool)
+            fused::gated_gelu(gate, up, &self.kernels, &self.pool)
         }
     }
 
@@ -461,7 +423,7 @@ impl Backend for Cpu {
     }
 
     fn add(&self, x: &CpuTensor, y: &CpuTensor) -> Result<CpuTensor, TensorError> {
-        same_shape("add", x, y)?;
+        same_dims("add", x.dims(), y.dims())?;
         if tracks(&[x, y]) {
             return CpuTensor::from_candle(&x.to_candle()?.add(&y.to_candle()?)?);
         }
@@ -542,31 +504,4 @@ impl Backend for Cpu {
             _ => Ok(()),
         }
     }
-}
-
-fn same_shape(op: &'static str, x: &CpuTensor, y: &CpuTensor) -> Result<(), TensorError> {
-    if x.dims() == y.dims() {
-        return Ok(());
-    }
-    Err(TensorError::shape(
-        op,
-        "second operand",
-        format!("{:?}", x.dims()),
-        format!("{:?}", y.dims()),
-    ))
-}
-
-/// Rows of `x` and size of the vocabulary.
-fn check_head(op: &'static str, x: &CpuTensor, head: &CpuWeight) -> Result<(usize, usize), TensorError> {
-    let (rows, columns) = x.dims();
-    let (vocab, expected) = head.matrix(op, "head")?;
-    if columns != expected {
-        return Err(TensorError::shape(
-            op,
-            "x",
-            format!("{expected} columns"),
-            format!("{columns} columns"),
-        ));
-    }
-    Ok((rows, vocab))
 }

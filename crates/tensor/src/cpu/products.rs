@@ -1,5 +1,6 @@
 //! Matrices packed for `lorahub_kernels`, and who multiplies with them.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -10,6 +11,7 @@ use lorahub_kernels::{
 use lorahub_weights::quant::{Format, Narrow};
 use serde::{Deserialize, Serialize};
 
+use super::chain::Chains;
 use crate::TensorError;
 
 /// Products that are computed elsewhere than in this program's own code: by a build of `lorahub_kernels` for
@@ -36,6 +38,21 @@ pub trait Products: Debug {
     /// - `out`: `[rows, columns]`
     fn multiply(&self, x: Rows<'_>, weight: F32Panels<'_>, columns: usize, out: &mut RowsMut<'_>);
 
+    /// T5's layer norm of each row, on the calling thread.
+    ///
+    /// # Shapes
+    /// - `x`, `out`: `[rows, columns]`; `weight`: `[columns]`
+    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
+
+    /// `gate = gelu(gate) * up`, on the calling thread.
+    fn gated_gelu(&self, gate: &mut [f32], up: &[f32]);
+
+    /// Who does several operations on so many rows at once, where that gains something.
+    fn chains(&self, rows: usize) -> Option<&dyn Chains> {
+        let _ = rows;
+        None
+    }
+
     /// Adds LoRAs to a product that was computed earlier.
     ///
     /// # Shapes
@@ -48,7 +65,7 @@ pub trait Products: Debug {
 }
 
 /// A matrix `W: [outputs, inputs]` that a [`Products`] has taken.
-pub trait Matrix: Debug {
+pub trait Matrix: Debug + Any {
     /// `out = x W^T`, with the bits that [`multiply`] of the same build gives a row, and the LoRAs' part of it. With
     /// several heads each head's outputs are of an `x` of their own.
     ///

@@ -169,6 +169,14 @@ impl CpuWeight {
         }
     }
 
+    /// The matrix, where a [`Products`] has taken it.
+    pub(super) fn taken(&self) -> Option<&dyn Matrix> {
+        match &self.0 {
+            Held::Taken(taken) => Some(&*taken.matrix),
+            Held::F32(_) | Held::Packed(_) | Held::Narrow(_) => None,
+        }
+    }
+
     /// Whether it needs the differentiable form of an operation.
     pub(super) fn tracks(&self) -> bool {
         matches!(&self.0, Held::F32(tensor) if tensor.track_op())
@@ -317,15 +325,6 @@ impl CpuWeight {
             }
         }
         Ok(())
-    }
-
-    /// Rows of a product with many columns that are held at once; the widening of a narrow matrix is shared by them.
-    pub(super) fn rows_together(&self) -> usize {
-        match &self.0 {
-            // `32 * 32128` scores are 4 MiB, which a cache can keep.
-            Held::F32(_) | Held::Packed(_) | Held::Taken(_) => 32,
-            Held::Narrow(_) => 128,
-        }
     }
 }
 
