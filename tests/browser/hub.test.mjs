@@ -1,6 +1,6 @@
 /**
- * Downloads in a browser: from a hub on another origin into the origin private file system, whatever goes wrong, and
- * from there into a model.
+ * Downloads in a browser: from a hub on another origin into the browser's storage, whatever goes wrong, and from there
+ * into a model. The storage is the origin private file system, or the cache where a browser refuses that.
  */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
@@ -72,9 +72,18 @@ after(async () => {
 
 const ask = (message, { page } = visit) => page.evaluate((m) => globalThis.ask(m), message);
 
+/** What the browser refuses now. */
+let without = [];
+
+/** A fresh page with its worker. */
+async function startWorker(at = visit) {
+  const script = `hub.worker.mjs?${new URLSearchParams(without.map((what) => ['without', what]))}`;
+  await at.page.goto(`${server.origin}/pages/worker.html?script=${encodeURIComponent(script)}`);
+}
+
 /** A fresh page, whose worker has opened the hub; the storage is as it was. */
 async function arrive(at = visit) {
-  await at.page.goto(`${server.origin}/pages/worker.html?script=hub.worker.mjs`);
+  await startWorker(at);
   await ask({ method: 'open', address: cdn.origin, manifest }, at);
 }
 
@@ -88,35 +97,7 @@ beforeEach(async () => {
 /** Bytes of the big file that came over the network. */
 const sent = () => cdn.log.filter((entry) => entry.hop === 'cdn' && entry.path.endsWith('big.bin')).reduce((sum, entry) => sum + entry.sent, 0);
 
-const refused = async (work, code) => assert.rejects(work, (error) => error.message.includes(code) || assert.fail(`${error.message} is not ${code}`));
-
-test('a base and a module are downloaded, kept, and compute what their bytes do', { timeout: 120_000 }, async () => {
-  const said = await ask({ method: 'download', names: [BASE, moduleName] });
-  assert.equal(said.filter(({ state }) => state === 'done').length, 5);
-  for (const [name, folderOf] of [[BASE, join(GOLDEN, 'base')], [moduleName, join(GOLDEN, 'modules', moduleName)]]) {
-    for (const [path, hash] of Object.entries(await ask({ method: 'hashes', name }))) {
-      assert.equal(hash, sha256(readFileSync(join(folderOf, path))), path);
-    }
-  }
-  const kept = await ask({ method: 'kept' });
-  assert.deepEqual(kept.map(({ kind, name, whole }) => ({ kind, name, whole })), [
-    { kind: 'base', name: BASE, whole: true },
-    { kind: 'module', name: moduleName, whole: true },
-  ]);
-  for (const { commit } of kept) assert.match(commit, /^[0-9a-f]{40}$/);
-
-  // At the next visit nothing is fetched, and the model is what it was.
-  await arrive();
-  cdn.log.length = 0;
-  const again = await ask({ method: 'download', names: [BASE, moduleName] });
-  assert.ok(again.every(({ state }) => state === 'kept'), JSON.stringify(again));
-  assert.deepEqual(cdn.log, []);
-  const { kept: found, whole, converted } = await ask({ method: 'logits', base: BASE, module: moduleName, input: [5, 9, 20, 1], target: [7, 3, 1] });
-  assert.ok(found.length > 100);
-  assert.deepEqual(found, whole);
-  assert.deepEqual(converted, whole);
-  visit.expectQuiet();
-});
+const refused = async (work, words) => assert.rejects(work, (error) => error.message.search(words) >= 0 || assert.fail(`${error.message} is not ${words}`));
 
 /** Faults after which the file is there all the same. */
 const HEALED = [
@@ -132,17 +113,193 @@ const HEALED = [
   ['headers that are hidden', { kind: 'hidden', count: null }],
 ];
 
-describe('a fault is met, and the file is right', () => {
-  for (const [name, fault] of HEALED) {
-    test(name, { timeout: 120_000 }, async () => {
-      cdn.faults.push(fault);
-      await ask({ method: 'download', names: [BIG] });
-      assert.ok(cdn.log.some(({ faults }) => faults.includes(fault.kind)), 'the fault was not met');
-      assert.deepEqual(await ask({ method: 'hashes', name: BIG }), { 'big.bin': sha256(big) });
-      // A whole chunk for each fault that spoils one; the rest once.
-      if (fault.kind === 'flip') assert.equal(sent(), big.length + CHUNK);
-    });
-  }
+/** What is the same in either storage. `faults` are those that are met there, of {@link HEALED}. */
+function downloads({ visits, faults }) {
+  test('a base and a module are downloaded, kept, and compute what their bytes do', { timeout: 120_000 }, async () => {
+    const said = await ask({ method: 'download', names: [BASE, moduleName] });
+    assert.equal(said.filter(({ state }) => state === 'done').length, 5);
+    for (const [name, folderOf] of [[BASE, join(GOLDEN, 'base')], [moduleName, join(GOLDEN, 'modules', moduleName)]]) {
+      for (const [path, hash] of Object.entries(await ask({ method: 'hashes', name }))) {
+        assert.equal(hash, sha256(readFileSync(join(folderOf, path))), path);
+      }
+    }
+    const kept = await ask({ method: 'kept' });
+    assert.deepEqual(kept.map(({ kind, name, whole }) => ({ kind, name, whole })), [
+      { kind: 'base', name: BASE, whole: true },
+      { kind: 'module', name: moduleName, whole: true },
+    ]);
+    for (const { commit } of kept) assert.match(commit, /^[0-9a-f]{40}$/);
+
+    // At the next visit nothing is fetched, and the model is what it was.
+    await arrive();
+    cdn.log.length = 0;
+    const again = await ask({ method: 'download', names: [BASE, moduleName] });
+    assert.ok(again.every(({ state }) => state === 'kept'), JSON.stringify(again));
+    assert.deepEqual(cdn.log, []);
+    const { kept: found, whole, converted } = await ask({ method: 'logits', base: BASE, module: moduleName, input: [5, 9, 20, 1], target: [7, 3, 1] });
+    assert.ok(found.length > 100);
+    assert.deepEqual(found, whole);
+    assert.deepEqual(converted, whole);
+    visit.expectQuiet();
+  });
+
+  describe('a fault is met, and the file is right', () => {
+    for (const [name, fault] of faults) {
+      test(name, { timeout: 120_000 }, async () => {
+        // A copy: its count is counted down.
+        cdn.faults.push({ ...fault });
+        await ask({ method: 'download', names: [BIG] });
+        assert.ok(cdn.log.some(({ faults }) => faults.includes(fault.kind)), 'the fault was not met');
+        assert.deepEqual(await ask({ method: 'hashes', name: BIG }), { 'big.bin': sha256(big) });
+        // A whole chunk for each fault that spoils one; the rest once.
+        if (fault.kind === 'flip') assert.equal(sent(), big.length + CHUNK);
+      });
+    }
+  });
+
+  test(`a download that is broken off ${visits} times by leaving the page ends right, and fetches hardly anything twice`, { timeout: 300_000 }, async (t) => {
+    cdn.faults.push({ kind: 'slow', bytesPerSecond: 1.5e6, count: null });
+    let waste = 0;
+    let reached = 0;
+    for (let round = 0; round < visits; round++) {
+      let ended;
+      ask({ method: 'download', names: [BIG] }).then(
+        () => (ended = 'done'),
+        (error) => (ended = error.message),
+      );
+      // Somewhere inside the next chunks; a page that is left takes its worker with it, without a word.
+      const until = sent() + 1 + Math.random() * CHUNK * 1.2;
+      while (sent() < until && !ended) await new Promise((resolve) => setTimeout(resolve, 5));
+      assert.equal(ended, undefined, `visit ${round + 1}`);
+      await arrive();
+      reached = round + 1;
+    }
+    cdn.faults.length = 0;
+    await ask({ method: 'download', names: [BIG] });
+    waste = sent() - big.length;
+    t.diagnostic(`left ${reached} times, ${(waste / CHUNK).toFixed(1)} chunks came in vain`);
+    assert.equal(reached, visits);
+    assert.ok(waste <= reached * PARALLEL * CHUNK, `${waste} bytes came twice in ${reached} visits`);
+    assert.deepEqual(await ask({ method: 'hashes', name: BIG }), { 'big.bin': sha256(big) });
+  });
+
+  test('a download that is cancelled says so and goes on from there', { timeout: 60_000 }, async () => {
+    cdn.faults.push({ kind: 'slow', bytesPerSecond: 2e6, count: null });
+    await refused(ask({ method: 'download', names: [BIG], stopAfter: 10 * CHUNK }), 'cancelled');
+    cdn.faults.length = 0;
+    const before = sent();
+    assert.ok(before < big.length);
+    const said = await ask({ method: 'download', names: [BIG] });
+    assert.ok(said.some(({ state }) => state === 'checking'));
+    assert.ok(sent() <= big.length + PARALLEL * CHUNK, `${sent()} bytes came for ${big.length}`);
+  });
+
+  test('two tabs do not download the same file at once', { timeout: 60_000 }, async () => {
+    cdn.faults.push({ kind: 'slow', bytesPerSecond: 1e6, count: null });
+    const page = await visit.context.newPage();
+    const other = { page };
+    await arrive(other);
+    const first = ask({ method: 'download', names: [BIG] });
+    while (sent() === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    await refused(ask({ method: 'download', names: [BIG] }, other), 'another tab');
+    cdn.faults.length = 0;
+    await first;
+    assert.ok((await ask({ method: 'download', names: [BIG] }, other)).every(({ state }) => state === 'kept'));
+    await page.close();
+  });
+
+  test('what the disk has changed is noticed, and what is deleted is gone', { timeout: 60_000 }, async () => {
+    await ask({ method: 'download', names: [BASE, BIG] });
+    assert.equal(await ask({ method: 'verify', name: BIG }), big.length);
+    await ask({ method: 'spoil', sha256: sha256(big) });
+    await refused(ask({ method: 'verify', name: BIG }), 'storage changed it');
+    // What is gone altogether is noticed too, wherever the sample falls.
+    await ask({ method: 'spoil', sha256: sha256(big), cut: 1 });
+    await refused(ask({ method: 'hashes', name: BIG }), 'download it again');
+    assert.equal((await ask({ method: 'kept' })).find(({ name }) => name === BIG).whole, false);
+    await refused(ask({ method: 'verify', name: BIG }), 'is not kept here');
+    await ask({ method: 'delete', name: BIG });
+    assert.deepEqual((await ask({ method: 'kept' })).map(({ name }) => name), [BASE]);
+    await refused(ask({ method: 'hashes', name: BIG }), 'has not been downloaded');
+    await ask({ method: 'deleteAll' });
+    assert.deepEqual(await ask({ method: 'kept' }), []);
+  });
+
+  test('a storage that fills up ends the download in its own words, and it goes on when there is room', { timeout: 60_000 }, async () => {
+    await ask({ method: 'room', bytes: 20 * CHUNK });
+    await refused(ask({ method: 'download', names: [BIG] }), 'QuotaExceededError');
+    assert.deepEqual(await ask({ method: 'kept' }), []);
+    await arrive();
+    await ask({ method: 'download', names: [BIG] });
+    assert.ok(sent() <= big.length + 2 * PARALLEL * CHUNK, `${sent()} bytes came for ${big.length}`);
+    assert.deepEqual(await ask({ method: 'hashes', name: BIG }), { 'big.bin': sha256(big) });
+  });
+
+  test('a file that has changed is noticed when it is opened, deleted, and fetched again', { timeout: 60_000 }, async () => {
+    await ask({ method: 'download', names: [BASE] });
+    const weights = sha256(readFileSync(join(GOLDEN, 'base/model.safetensors')));
+    for (const wrong of [{ at: 5000 }, { cut: 1 }]) {
+      await ask({ method: 'spoil', sha256: weights, ...wrong });
+      const words = wrong.cut ? /is not kept here|have changed in the storage/ : 'golden/gated/model.safetensors have changed in the storage';
+      await refused(ask({ method: 'load', base: BASE, device: 'cpu', dtype: 'f32' }), words);
+      assert.equal((await ask({ method: 'kept' }))[0].whole, false);
+      const said = await ask({ method: 'download', names: [BASE] });
+      assert.deepEqual(said.filter(({ state }) => state === 'done').map(({ path }) => path), ['model.safetensors']);
+      await ask({ method: 'load', base: BASE, device: 'cpu', dtype: 'f32' });
+    }
+  });
+}
+
+describe('in the file system', () => {
+  downloads({ visits: 30, faults: HEALED });
+});
+
+describe('in the cache, where the file system is refused', () => {
+  before(() => {
+    without = ['files'];
+  });
+  after(() => {
+    without = [];
+  });
+  // What the network does wrong never reaches the storage: only what makes chunks come twice, or of unknown number.
+  downloads({ visits: 8, faults: HEALED.filter(([, { kind }]) => ['flip', 'hidden'].includes(kind)) });
+
+  test('weights are converted at each load, and nothing of it stays', { timeout: 60_000 }, async () => {
+    await ask({ method: 'download', names: [BASE] });
+    const before = await ask({ method: 'left' });
+    const { logits } = await loadNarrow('f32');
+    const first = await loadNarrow();
+    assert.deepEqual(first.conversion, { state: 'unkept' });
+    assert.notDeepEqual(first.logits, logits, 'q8_0 rounds');
+    assert.deepEqual(await loadNarrow(), first);
+    assert.deepEqual(await ask({ method: 'left' }), before);
+  });
+
+  test('what is in one storage is not taken for the other’s, and deleting everything empties both', { timeout: 60_000 }, async () => {
+    without = [];
+    await arrive();
+    await ask({ method: 'deleteAll' });
+    without = ['files'];
+    await arrive();
+    await ask({ method: 'download', names: [moduleName] });
+    without = [];
+    await arrive();
+    assert.deepEqual(await ask({ method: 'kept' }), []);
+    await ask({ method: 'download', names: [BASE] });
+    await ask({ method: 'deleteAll' });
+    without = ['files'];
+    await arrive();
+    assert.deepEqual(await ask({ method: 'kept' }), []);
+    assert.deepEqual(await ask({ method: 'left' }), []);
+  });
+});
+
+test('a browser that gives neither is told so, with both reasons', { timeout: 60_000 }, async () => {
+  without = ['files', 'caches'];
+  await startWorker();
+  without = [];
+  const open = ask({ method: 'open', address: cdn.origin, manifest });
+  await refused(open, /cannot be opened \(no file system: SecurityError: refused by the test; no cache: SecurityError: refused by the test\)/);
 });
 
 /** Faults after which nothing is there, the code that says so, and what may be kept for the next try. */
@@ -164,70 +321,6 @@ describe('a fault that stays is refused, and nothing is trusted', () => {
       assert.deepEqual(await ask({ method: 'hashes', name: BIG }), { 'big.bin': sha256(big) });
     });
   }
-});
-
-test('a download that is broken off thirty times by leaving the page ends right, and fetches hardly anything twice', { timeout: 300_000 }, async (t) => {
-  cdn.faults.push({ kind: 'slow', bytesPerSecond: 1.5e6, count: null });
-  const VISITS = 30;
-  let waste = 0;
-  let reached = 0;
-  for (let round = 0; round < VISITS; round++) {
-    let ended;
-    ask({ method: 'download', names: [BIG] }).then(
-      () => (ended = 'done'),
-      (error) => (ended = error.message),
-    );
-    // Somewhere inside the next chunks; a page that is left takes its worker with it, without a word.
-    const until = sent() + 1 + Math.random() * CHUNK * 1.2;
-    while (sent() < until && !ended) await new Promise((resolve) => setTimeout(resolve, 5));
-    assert.equal(ended, undefined, `visit ${round + 1}`);
-    await arrive();
-    reached = round + 1;
-  }
-  cdn.faults.length = 0;
-  await ask({ method: 'download', names: [BIG] });
-  waste = sent() - big.length;
-  t.diagnostic(`left ${reached} times, ${(waste / CHUNK).toFixed(1)} chunks came in vain`);
-  assert.equal(reached, VISITS);
-  assert.ok(waste <= reached * PARALLEL * CHUNK, `${waste} bytes came twice in ${reached} visits`);
-  assert.deepEqual(await ask({ method: 'hashes', name: BIG }), { 'big.bin': sha256(big) });
-});
-
-test('a download that is cancelled says so and goes on from there', { timeout: 60_000 }, async () => {
-  cdn.faults.push({ kind: 'slow', bytesPerSecond: 2e6, count: null });
-  await refused(ask({ method: 'download', names: [BIG], stopAfter: 10 * CHUNK }), 'cancelled');
-  cdn.faults.length = 0;
-  const before = sent();
-  assert.ok(before < big.length);
-  const said = await ask({ method: 'download', names: [BIG] });
-  assert.ok(said.some(({ state }) => state === 'checking'));
-  assert.ok(sent() <= big.length + PARALLEL * CHUNK, `${sent()} bytes came for ${big.length}`);
-});
-
-test('two tabs do not download the same file at once', { timeout: 60_000 }, async () => {
-  cdn.faults.push({ kind: 'slow', bytesPerSecond: 1e6, count: null });
-  const page = await visit.context.newPage();
-  const other = { page };
-  await arrive(other);
-  const first = ask({ method: 'download', names: [BIG] });
-  while (sent() === 0) await new Promise((resolve) => setTimeout(resolve, 10));
-  await refused(ask({ method: 'download', names: [BIG] }, other), 'another tab');
-  cdn.faults.length = 0;
-  await first;
-  assert.ok((await ask({ method: 'download', names: [BIG] }, other)).every(({ state }) => state === 'kept'));
-  await page.close();
-});
-
-test('what the disk has changed is noticed, and what is deleted is gone', { timeout: 60_000 }, async () => {
-  await ask({ method: 'download', names: [BASE, BIG] });
-  assert.equal(await ask({ method: 'verify', name: BIG }), big.length);
-  await ask({ method: 'spoil', sha256: sha256(big) });
-  await refused(ask({ method: 'verify', name: BIG }), 'storage changed it');
-  await ask({ method: 'delete', name: BIG });
-  assert.deepEqual((await ask({ method: 'kept' })).map(({ name }) => name), [BASE]);
-  await refused(ask({ method: 'hashes', name: BIG }), 'has not been downloaded');
-  await ask({ method: 'deleteAll' });
-  assert.deepEqual(await ask({ method: 'kept' }), []);
 });
 
 /** A load in 8 bits at a new visit: what became of the conversion, and the logits. */
@@ -296,20 +389,6 @@ test('a storage that is full does not keep a model from being opened', { timeout
   assert.match(found.conversion.problem, /QuotaExceededError/);
   assert.deepEqual(found.logits, logits);
   assert.deepEqual(await ask({ method: 'left' }), before, 'nothing of it is left');
-});
-
-test('a file that has changed is noticed when it is opened, deleted, and fetched again', { timeout: 60_000 }, async () => {
-  await ask({ method: 'download', names: [BASE] });
-  const weights = sha256(readFileSync(join(GOLDEN, 'base/model.safetensors')));
-  for (const wrong of [{ at: 5000 }, { cut: 1 }]) {
-    await ask({ method: 'spoil', sha256: weights, ...wrong });
-    const words = wrong.cut ? 'is not kept here' : 'golden/gated/model.safetensors have changed in the storage';
-    await refused(ask({ method: 'load', base: BASE, device: 'cpu', dtype: 'f32' }), words);
-    assert.equal((await ask({ method: 'kept' }))[0].whole, false);
-    const said = await ask({ method: 'download', names: [BASE] });
-    assert.deepEqual(said.filter(({ state }) => state === 'done').map(({ path }) => path), ['model.safetensors']);
-    await ask({ method: 'load', base: BASE, device: 'cpu', dtype: 'f32' });
-  }
 });
 
 test('a name that the manifest does not list, and a manifest that is none, are refused', { timeout: 60_000 }, async () => {

@@ -9,6 +9,7 @@ import { after, before, beforeEach, test } from 'node:test';
 import { DIST, downloaded, kept, launch, open, screenshot } from './lib/browser.mjs';
 import { ask, attribute, deviceShown, playwright, problemsShown, ready, state, text, until } from './lib/journey.mjs';
 import { BIG, GATED, MODULES, SLOW, golden, world } from './lib/models.mjs';
+import { insideWorker } from './lib/worker.mjs';
 import { namesInZip } from './lib/zip.mjs';
 
 /** Tasks of a visitor's: examples, and rows to check on. */
@@ -161,6 +162,31 @@ test('the model that was open is open again at the next visit, without a request
   await opened(at, 'lorahub-demo');
   assert.match(await text(driver, 'model-note'), /golden\/gated is no longer stored/);
   assert.deepEqual(hub.cdn.log, []);
+  assert.deepEqual(await problemsShown(driver), []);
+  at.expectQuiet();
+  await context.close();
+});
+
+test('where the page is refused a file system, a model is kept in the cache, and the page says what is not', { timeout: 90_000 }, async () => {
+  const opening = await open(browser);
+  const { page, context } = opening;
+  await insideWorker(page, `StorageManager.prototype.getDirectory = () => Promise.reject(new DOMException('refused by the test', 'SecurityError'))`);
+  await page.goto(hub.address);
+  const driver = playwright(page);
+  const at = { ...opening, driver };
+  await ready(driver);
+  await panel(at, 'hub');
+  await page.getByTestId('weights').selectOption('q8_0');
+  await driver.click('module-set-seed-42');
+  await driver.click('fetch');
+  await opened(at, GATED);
+  assert.match(await text(driver, 'model-note'), /the next opening converts them again/);
+  hub.cdn.log.length = 0;
+  await page.reload();
+  await opened(at, GATED);
+  assert.match(await openModel(driver), /2 modules weights held as q8_0/);
+  assert.deepEqual(hub.cdn.log, []);
+  await adaptOwn(at);
   assert.deepEqual(await problemsShown(driver), []);
   at.expectQuiet();
   await context.close();

@@ -500,16 +500,25 @@ pub(crate) fn bad_files() -> Vec<BadGguf> {
         &["data byte 33"],
     );
     add(
-        "Q4_K",
-        first(&|tensor| tensor.kind = 12),
+        "Q5_K",
+        first(&|tensor| tensor.kind = 13),
         "gguf-type",
-        &["Q4_K, expected F32, F16, BF16, Q8_0 or Q4_0", "llama-quantize"],
+        &[
+            "Q5_K, expected F32, F16, BF16, Q8_0, Q4_0, Q6_K or Q4_K",
+            "llama-quantize",
+        ],
     );
     add(
-        "Q6_K",
-        first(&|tensor| tensor.kind = 14),
+        "Q3_K",
+        first(&|tensor| tensor.kind = 11),
         "gguf-type",
-        &["`enc.output_norm.weight` is Q6_K"],
+        &["`enc.output_norm.weight` is Q3_K"],
+    );
+    add(
+        "half a superblock",
+        first(&|tensor| (tensor.kind, tensor.dims) = (12, vec![128])),
+        "gguf-columns",
+        &["rows of 128", "blocks of 256"],
     );
     add(
         "a type that llama.cpp took out",

@@ -70,6 +70,11 @@ pub trait Store {
     /// Writes bytes of a part at an offset, which may be behind its present end.
     fn write_part(&self, key: Key, offset: u64, bytes: &[u8]) -> impl Future<Output = Result<(), HubError>>;
 
+    /// Whether there is a [`writer`](Self::writer): a store whose every write is a wait has none.
+    fn has_writer(&self) -> bool {
+        true
+    }
+
     /// Writes a part from its start to its end, while its lock is held. Dropping the writer closes it.
     fn writer(&self, key: Key) -> impl Future<Output = Result<Self::Writer, HubError>>;
 

@@ -103,9 +103,10 @@ export interface BaseFacts {
 
 /**
  * What became of the conversion of a kept base's weights: there was `none`, it was `read` from the store, or it was
- * `kept` there for the next time; that may have `failed`, and the base is loaded all the same.
+ * `kept` there for the next time; it stays `unkept` where the browser gives pages its cache alone; keeping it may have
+ * `failed`. The base is loaded all the same.
  */
-export type Conversion = { state: "none" | "read" | "kept" } | { state: "failed"; problem: string };
+export type Conversion = { state: "none" | "read" | "kept" | "unkept" } | { state: "failed"; problem: string };
 
 /** One candidate's losses on the shots. */
 export interface Score {
@@ -284,6 +285,8 @@ pub(crate) enum Conversion {
     Read,
     /// It is kept now.
     Kept,
+    /// It is not kept, because the browser's cache is the store.
+    Unkept,
     /// It could not be kept.
     Failed {
         /// Why.

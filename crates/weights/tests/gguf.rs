@@ -56,21 +56,35 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-const KINDS: [GgmlDType; 5] = [
+const KINDS: [GgmlDType; 7] = [
     GgmlDType::F32,
     GgmlDType::F16,
     GgmlDType::BF16,
     GgmlDType::Q8_0,
     GgmlDType::Q4_0,
+    GgmlDType::Q6K,
+    GgmlDType::Q4K,
 ];
 
 #[test]
 fn what_candle_writes_is_what_candle_reads() {
-    let shapes = [&[96][..], &[7, 64], &[3, 5, 32], &[32, 128], &[1, 32]];
+    let shapes = [
+        &[96][..],
+        &[7, 64],
+        &[3, 5, 32],
+        &[32, 128],
+        &[1, 32],
+        &[512],
+        &[5, 768],
+        &[2, 3, 256],
+    ];
     let mut tensors = Vec::new();
     for (kind, seed) in KINDS.into_iter().zip(1..) {
         for shape in shapes {
-            let count = shape.iter().product();
+            let count: usize = shape.iter().product();
+            if !shape[shape.len() - 1].is_multiple_of(kind.block_size()) {
+                continue;
+            }
             let tensor = Tensor::from_vec(values(count, seed), shape, &Device::Cpu).unwrap();
             let name = format!("{kind:?}.{}", shape.len() * 1000 + count);
             tensors.push((name, QTensor::quantize(&tensor, kind).unwrap()));
@@ -96,6 +110,52 @@ fn what_candle_writes_is_what_candle_reads() {
             let expected = tensor.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap();
             let expected = expected.to_vec1::<f32>().unwrap();
             assert_eq!(bits(&ours.f32(name).unwrap()), bits(&expected), "{name}");
+        }
+    }
+}
+
+/// Every bit that a file may hold, not only those that a maker of files would choose.
+#[test]
+fn superblocks_of_any_bits_are_what_candle_reads() {
+    let mut state = 5;
+    for (kind, number, size) in [(GgmlDType::Q4K, 12, 144), (GgmlDType::Q6K, 14, 210)] {
+        let mut data: Vec<u8> = (0..24 * size).map(|_| next(&mut state) as u8).collect();
+        for block in data.chunks_exact_mut(size) {
+            // The high bytes of the f16 factors: finite ones.
+            for at in if number == 12 { vec![1, 3] } else { vec![209] } {
+                block[at] &= 0xbb;
+            }
+        }
+        let mut file = hostile::valid();
+        file.tensors[0] = hostile::Tensor::new("enc.output_norm.weight", &[2, 12 * 256], number, data.clone());
+        let ours = open(&file.bytes())
+            .unwrap()
+            .f32("encoder.final_layer_norm.weight")
+            .unwrap();
+        let storage = candle_core::quantized::QStorage::from_data(data.into(), &Device::Cpu, kind).unwrap();
+        let theirs = QTensor::new(storage, (2, 12 * 256))
+            .unwrap()
+            .dequantize(&Device::Cpu)
+            .unwrap();
+        let theirs = theirs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(bits(&ours), bits(&theirs), "{kind:?}");
+    }
+}
+
+#[test]
+fn superblocks_must_be_finite() {
+    for (number, size, factors) in [(12, 144, &[0, 2][..]), (14, 210, &[208])] {
+        for &at in factors {
+            let mut data = vec![0; 3 * size];
+            data[2 * size + at..][..2].copy_from_slice(&[0x00, 0x7c]);
+            let mut file = hostile::valid();
+            file.tensors[0] = hostile::Tensor::new("enc.output_norm.weight", &[3 * 256], number, data);
+            let error = open(&file.bytes())
+                .unwrap()
+                .f32("encoder.final_layer_norm.weight")
+                .unwrap_err();
+            assert_eq!(error.code(), "gguf-factor");
+            assert!(error.to_string().contains("block 2"), "{error}");
         }
     }
 }

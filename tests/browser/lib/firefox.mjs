@@ -51,13 +51,13 @@ async function eventually(look, milliseconds, what) {
   }
 }
 
-/** Starts Firefox without a window. */
-export async function launchFirefox() {
+/** Starts Firefox without a window; `own` are preferences of the test's. */
+export async function launchFirefox(own = {}) {
   const executable = process.env.LORAHUB_FIREFOX ?? ['/usr/bin/firefox', '/usr/bin/firefox-esr'].find(existsSync);
   assert.ok(executable, 'no Firefox was found; install firefox-esr, or set LORAHUB_FIREFOX');
   const profile = mkdtempSync(join(tmpdir(), 'lorahub-firefox-'));
   const downloads = mkdtempSync(join(tmpdir(), 'lorahub-downloads-'));
-  const lines = Object.entries(preferences(downloads)).map(([k, v]) => `user_pref(${JSON.stringify(k)}, ${JSON.stringify(v)});`);
+  const lines = Object.entries({ ...preferences(downloads), ...own }).map(([k, v]) => `user_pref(${JSON.stringify(k)}, ${JSON.stringify(v)});`);
   writeFileSync(join(profile, 'user.js'), lines.join('\n'));
   const child = spawn(executable, ['--headless', '--marionette', '--no-remote', '--profile', profile], { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';

@@ -2,28 +2,20 @@
 import init, { Device, Hub } from '/pkg/lorahub_web.js';
 import { answer } from './answer.mjs';
 import { gguf } from './gguf.mjs';
+import { hex, partOf, refuse } from './kept.mjs';
 import { all } from './safetensors.mjs';
 
 /** Not awaited here: a worker that waits at its top level loses the messages that come meanwhile. */
 const started = init();
+
+/** The hub's store, past the hub. */
+const behind = refuse();
 
 let hub;
 let progress = [];
 let abort;
 /** A file that is kept open; without a name of its own it would be collected and closed. */
 let held;
-
-const hex = async (blob) =>
-  Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', await blob.arrayBuffer())), (b) => b.toString(16).padStart(2, '0')).join('');
-
-/** A folder of the hub's store. */
-const folder = async (name) => (await (await navigator.storage.getDirectory()).getDirectoryHandle('lorahub')).getDirectoryHandle(name);
-
-/** The store's part that is the file of this hash, for this worker alone. */
-async function partOf(sha256) {
-  const named = await (await (await (await folder('files')).getFileHandle(sha256)).getFile()).text();
-  return (await (await folder('parts')).getFileHandle(named.split(' ')[0])).createSyncAccessHandle();
-}
 
 /** Megabytes a second of what reads some bytes from a place on, from a file's start to its end; the best of several. */
 function rate(size, times, read) {
@@ -67,31 +59,17 @@ answer({
    * Changes a kept file behind the hub's back: a byte, or its length, or (without a sample to show it) its content.
    */
   spoil: async ({ sha256, at = 100, byte = 0xa5, cut = 0, unsampled = false }) => {
-    const part = await partOf(sha256);
-    if (cut > 0) part.truncate(part.getSize() - cut);
-    else part.write(new Uint8Array([byte]), { at });
-    part.close();
-    if (unsampled) await (await folder('records')).removeEntry(await hex(new Blob([`chunks of ${sha256}`])));
+    await behind.spoil({ sha256, at, byte, cut });
+    if (unsampled) await behind.forgetSamples(sha256);
   },
   /** Keeps a kept file open, as another tab may. */
   hold: async ({ sha256 }) => {
     held = await partOf(sha256);
   },
   /** From now on the storage has room for so many bytes more, as when a quota is reached. */
-  room: async ({ bytes }) => {
-    const { write } = FileSystemSyncAccessHandle.prototype;
-    FileSystemSyncAccessHandle.prototype.write = function (piece, options) {
-      bytes -= piece.byteLength;
-      if (bytes < 0) throw new DOMException('no room', 'QuotaExceededError');
-      return write.call(this, piece, options);
-    };
-  },
-  /** The names of all files that are stored. */
-  left: async () => {
-    const names = [];
-    for (const inside of ['parts', 'files']) for await (const name of (await folder(inside)).keys()) names.push(name);
-    return names.sort();
-  },
+  room: async ({ bytes }) => behind.room(bytes),
+  /** The names of what is stored, but for records. */
+  left: async () => behind.left(),
   /**
    * Megabytes a second that the storage itself gives, in pieces: as a page reads a file that it was given, and with an
    * access handle into memory that was not used before, as a model is read.

@@ -128,6 +128,9 @@ export class Loadable {
 
 /** What the visitor should know of how the base was loaded. */
 function note({ conversion }: Composer): { note?: string } {
+  if (conversion.state === 'unkept') {
+    return { note: 'The weights were converted for this device. This browser lets the page keep only what was downloaded, so the next opening converts them again.' };
+  }
   if (conversion.state !== 'failed') return {};
   return { note: `The weights were converted for this device, and that could not be kept for the next time: ${conversion.problem}.` };
 }
@@ -213,7 +216,7 @@ async function fromBlobs(
   return { ...about, baseId: id, bytes, config, modules: [], load: (device) => device.loadFiles(id, files) };
 }
 
-/** From the store: what was converted for the device at an earlier visit is read, and what is converted now is kept. */
+/** From the store: what was converted for the device at an earlier visit is read, and what is converted now is kept if it can be. */
 async function loadKept(device: Device, base: string): Promise<Composer> {
   const hub = await Hub.open();
   try {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use futures_util::future::{try_join, try_join_all};
 use lorahub_devices::Opened;
-use lorahub_hub::{Conversion, Converted, HubError, Kept, Stored, delete_kept};
+use lorahub_hub::{Conversion, Converted, HubError, Kept, Store as _, Stored, delete_kept};
 use lorahub_t5::{ModelFiles, T5Error};
 use lorahub_weights::quant::WeightStorage;
 use lorahub_weights::{BaseForm, ConvertedTensors, Converting, Tensors};
@@ -22,7 +22,7 @@ const OF_WEIGHTS: &str = "base_weights";
 
 impl Hub {
     /// Loads a kept base. Where the device's form is not the files', what it is given is kept, and read the next time;
-    /// failing to keep it does not fail the load.
+    /// failing to keep it does not fail the load, and some stores cannot.
     pub(crate) async fn load(&self, name: &str, opened: &Opened, turns: &Rc<Turns>) -> Result<Composer, Failure> {
         let kept = self.find(name).await?;
         let mut files = BaseBlobs::default();
@@ -73,6 +73,9 @@ impl Hub {
         let tensors = weights.tensors().map_err(T5Error::from)?;
         if !Converted::is_kept_for(storage) || tensors.is_in(storage) {
             return load(&*tensors).await;
+        }
+        if !self.store.has_writer() {
+            return Ok(load(&*tensors).await?.loaded(Told::Unkept));
         }
         let (conversion, out) = match Conversion::begin(&self.store, name, &source, storage).await {
             Ok(begun) => begun,

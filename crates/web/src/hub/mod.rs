@@ -1,9 +1,12 @@
 //! [`Hub`]: models and modules from a hub, kept in the browser.
 
+mod cache;
 mod direct;
 mod fetch;
 mod load;
 mod opfs;
+mod site;
+mod store;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -21,13 +24,13 @@ use crate::turns::seconds;
 use crate::types::to_js;
 pub(crate) use direct::Direct;
 use fetch::{BrowserClock, BrowserFetch};
-use opfs::Opfs;
+use store::BrowserStore;
 
-/// The models and modules of a manifest, downloaded from one hub or mirror into the browser's own file system. In a
-/// worker only.
+/// The models and modules of a manifest, downloaded from one hub or mirror into the browser's own file system, or where it
+/// gives pages none, into its cache. In a worker only.
 #[wasm_bindgen]
 pub struct Hub {
-    store: Opfs,
+    store: BrowserStore,
     address: Address,
     manifest: Manifest,
 }
@@ -183,7 +186,7 @@ impl Hub {
             Some(text) => Manifest::parse(text.as_bytes()).map_err(HubError::from)?,
             None => public_manifest().map_err(HubError::from)?,
         };
-        let store = Opfs::open().await?;
+        let store = BrowserStore::open().await?;
         Ok(Self {
             store,
             address,
@@ -256,7 +259,7 @@ impl Hub {
             }
         }
         // Without it the browser may clear what took an hour to come. It may refuse, and then things stay as they are.
-        self.store.persist().await;
+        site::persist().await;
         let mut options = Options::new(self.address.clone(), 0);
         options.seed = (seconds() * 1e3) as u64;
         let downloader = Downloader::new(&BrowserFetch, &BrowserClock, &self.store, options);

@@ -93,8 +93,8 @@ pub enum GgufError {
     },
     /// A tensor in a number format that is not read.
     #[error(
-        "tensor `{name}` is {found}, expected F32, F16, BF16, Q8_0 or Q4_0; use a file of one of those, or make it with \
-         llama-quantize or candle's tensor-tools"
+        "tensor `{name}` is {found}, expected F32, F16, BF16, Q8_0, Q4_0, Q6_K or Q4_K; use a file of those, or make it \
+         with llama-quantize or candle's tensor-tools"
     )]
     Type {
         /// The tensor.

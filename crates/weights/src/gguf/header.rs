@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::GgufError;
+use super::kquants::KQuant;
 use crate::error::shown;
 use crate::header::check_name;
 use crate::quant::Format;
@@ -31,6 +32,7 @@ const ARCHITECTURE_BYTES: u64 = 64;
 pub(super) enum Kind {
     Plain(Dtype),
     Blocks(Format),
+    Superblocks(KQuant),
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
         match self {
             Self::Plain(dtype) => (1, dtype.size()),
             Self::Blocks(format) => (format.block(), format.block_bytes()),
+            Self::Superblocks(form) => form.block(),
         }
     }
 }
@@ -349,6 +352,8 @@ fn kind_of(number: u32) -> Option<Kind> {
         30 => Some(Kind::Plain(Dtype::BF16)),
         2 => Some(Kind::Blocks(Format::Q4_0)),
         8 => Some(Kind::Blocks(Format::Q8_0)),
+        12 => Some(Kind::Superblocks(KQuant::Q4K)),
+        14 => Some(Kind::Superblocks(KQuant::Q6K)),
         _ => None,
     }
 }
@@ -362,9 +367,7 @@ fn type_name(number: u32) -> String {
         9 => "Q8_1",
         10 => "Q2_K",
         11 => "Q3_K",
-        12 => "Q4_K",
         13 => "Q5_K",
-        14 => "Q6_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",

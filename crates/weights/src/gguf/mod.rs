@@ -6,6 +6,7 @@
 
 mod error;
 mod header;
+mod kquants;
 mod names;
 
 use std::collections::BTreeMap;
@@ -31,8 +32,8 @@ impl<R: ReadAt> GgufTensors<R> {
     /// Reads and checks the header, and nothing of the values (those are checked as they are read).
     ///
     /// Metadata are passed over, but for the alignment, the architecture (`t5`, if any) and the number of parts (one).
-    /// Tensors are F32, F16, BF16, Q8_0 or Q4_0, each named once, within `limits`; their data tile the rest of the file
-    /// exactly, but for the padding to the alignment.
+    /// Tensors are F32, F16, BF16, Q8_0, Q4_0, Q6_K or Q4_K, each named once, within `limits`; their data tile the rest of
+    /// the file exactly, but for the padding to the alignment.
     ///
     /// # Errors
     /// [`WeightsError::Gguf`], [`WeightsError::Read`], or the variant that names the fault.
@@ -73,18 +74,20 @@ impl<R: ReadAt> Tensors for GgufTensors<R> {
                 found: bytes.len() as u64,
             });
         }
+        let factor = |index| GgufError::Factor {
+            name: name.to_owned(),
+            index,
+        };
         let format = match entry.kind {
             Kind::Plain(dtype) => return decode_finite(name, &bytes, dtype),
+            Kind::Superblocks(form) => return form.widen(&bytes).map_err(|index| factor(index).into()),
             Kind::Blocks(format) => format,
         };
         let columns = entry.shape.last().copied().unwrap_or(1);
         let rows = entry.shape.iter().rev().skip(1).product();
         match Narrow::from_bytes(format, rows, columns, bytes) {
             Ok(narrow) => Ok(narrow.widen()),
-            Err(WeightsError::BlockFactor { index, .. }) => {
-                let name = name.to_owned();
-                Err(GgufError::Factor { name, index }.into())
-            }
+            Err(WeightsError::BlockFactor { index, .. }) => Err(factor(index).into()),
             Err(error) => Err(error),
         }
     }
