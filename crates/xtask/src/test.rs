@@ -102,7 +102,7 @@ const STEPS: &[Step] = &[
 /// Only with `--firefox`.
 const FIREFOX: Step = Step {
     name: "firefox",
-    title: "the journey in Firefox",
+    title: "Firefox: the journey, and a download in a private window",
     needs: &["page"],
     run: firefox_step,
 };
