@@ -1,10 +1,10 @@
 //! Runs builds of `lorahub_kernels` that not every browser can, beside a program that every browser can run.
 //!
-//! The program itself is built for simd128 and one thread. The products of its base's matrices, where nearly all of a
-//! pass's time goes, can also run in a module of their own (`lorahub_kernel_module`, a few kilobytes):
+//! The program itself is built for simd128 and one thread. Its products and its norms and GELUs, where nearly all of a
+//! pass's time goes, can also run in a module of their own (`lorahub_kernel_module`, some kilobytes):
 //! - with fused multiply-add, where the browser has relaxed-simd; the module then works in the program's own memory;
 //! - on several threads, where the page is cross-origin isolated; the matrices then lie in a memory that the threads
-//!   share, and a product's operands are copied in and out, which is a few hundredths of its time.
+//!   share, and what goes into a layer and comes out is copied, which is a few hundredths of its time.
 //!
 //! `open` takes the best that there is. What runs is in the backend's name, and so in every run's record.
 #![cfg(target_arch = "wasm32")]

@@ -305,9 +305,11 @@ pub(super) fn argmax(
     Ok(ids.into())
 }
 
-/// Rows whose scores are held at once. They are tens of megabytes, but so is the head, and it comes from memory for each of
-/// these blocks.
-const TOGETHER: usize = 128;
+/// Rows whose scores are held at once, for so many tokens. T5's head is 66 MB and more, and comes from memory for each of
+/// these blocks: so they are many, but no more than 16 MiB where that is not too few.
+fn rows_together(vocab: usize) -> usize {
+    ((1 << 22) / vocab.max(1)).clamp(32, 128)
+}
 
 /// Gives `visit` each row of `scale * x head^T` in order, a few rows in memory at a time.
 fn for_head_rows(
@@ -320,9 +322,10 @@ fn for_head_rows(
 ) -> Result<(), TensorError> {
     let (rows, width) = x.dims();
     let (vocab, _) = head.matrix("head", "head")?;
+    let together = rows_together(vocab);
     let x = x.values()?;
-    let mut scores = pool.take(TOGETHER.min(rows) * vocab);
-    for (block, x) in x.chunks(TOGETHER * width.max(1)).enumerate() {
+    let mut scores = pool.take(together.min(rows) * vocab);
+    for (block, x) in x.chunks(together * width.max(1)).enumerate() {
         let own = x.len() / width.max(1);
         head.product(own, x, &mut scores, None, scratch)?;
         for (i, row) in scores.chunks_exact_mut(vocab.max(1)).take(own).enumerate() {
@@ -331,7 +334,7 @@ fn for_head_rows(
                     *score *= scale as f32;
                 }
             }
-            visit(block * TOGETHER + i, row);
+            visit(block * together + i, row);
         }
     }
     Ok(())
