@@ -3,7 +3,7 @@
 use crate::exp::exp;
 use crate::simd::{F32x4, root, root_f64};
 
-/// Largest error of the exponential behind [`softmax`], [`gated_gelu`] and [`LogSumExp`], relative to the result where
+/// Largest error of the exponential behind [`softmax`], [`gated_gelu`] and [`LogSumExp`](crate::LogSumExp), relative to the result where
 /// that is a normal number; below, it is at most one unit of the smallest f32, `2^-149`.
 pub const EXP_ERROR: f64 = 1.5 * f32::EPSILON as f64;
 

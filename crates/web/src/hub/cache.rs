@@ -4,7 +4,8 @@
 //! A small file is one entry. A part is an entry for each piece that was written, `?START-END` behind the address, and a
 //! journal one for each time that something was appended, `?NUMBER`. An entry is written at once or not, but for a crash.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use js_sys::{Array, Reflect, Uint8Array};
@@ -13,7 +14,6 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, CacheQueryOptions, CacheStorage, Request, Response};
 
 use super::site::{bytes_of, reason};
-use crate::turns::seconds;
 
 /// The cache of all that is kept. The service worker deletes those whose names go on with a hyphen.
 const NAME: &str = "lorahub";
@@ -29,8 +29,8 @@ pub(crate) struct Cached {
     root: String,
     /// The pieces of the part that was looked at last: they are listed once, not for every read.
     last: RefCell<(String, Vec<Piece>)>,
-    /// The number of the next thing that is appended: later ones are larger, those of other visits too.
-    next: Cell<u64>,
+    /// By journal, the number of the next thing that is appended.
+    next: RefCell<BTreeMap<String, u64>>,
 }
 
 /// The browser's caches. Where they are refused, already their name may throw.
@@ -63,7 +63,7 @@ impl Cached {
                 cache: cache.unchecked_into(),
                 root: format!("{}/{ROOT}/", origin.as_string().unwrap_or_default()),
                 last: RefCell::default(),
-                next: Cell::new((seconds() * 1e6) as u64),
+                next: RefCell::default(),
             })
         };
         opened().await.map_err(|thrown| reason(&thrown))
@@ -174,9 +174,21 @@ impl Cached {
         Blob::new_with_blob_sequence(&parts).map(Some)
     }
 
+    /// Appends to a journal, behind what is there, of other visits too: its lines are read in this order.
     pub(super) async fn append(&self, path: &str, bytes: &[u8]) -> Result<(), JsValue> {
-        let number = self.next.get();
-        self.next.set(number + 1);
+        let known = self.next.borrow().get(path).copied();
+        let least = match known {
+            Some(next) => next,
+            None => self.pieces(path).await?.last().map_or(0, |(last, _)| last + 1),
+        };
+        // Others may have appended meanwhile.
+        let number = {
+            let mut all = self.next.borrow_mut();
+            let next = all.entry(path.to_owned()).or_default();
+            let number = least.max(*next);
+            *next = number + 1;
+            number
+        };
         self.replace(&format!("{path}?{number}"), bytes).await
     }
 
