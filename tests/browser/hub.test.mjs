@@ -208,6 +208,20 @@ function downloads({ visits, faults }) {
     await page.close();
   });
 
+  test('two tabs that take turns lose nothing of each other', { timeout: 60_000 }, async () => {
+    const page = await visit.context.newPage();
+    const other = { page };
+    await arrive(other);
+    const stops = [[visit, 5], [other, 40], [visit, 75]];
+    for (const [tab, chunks] of stops) {
+      await refused(ask({ method: 'download', names: [BIG], stopAfter: chunks * CHUNK }, tab), 'cancelled');
+    }
+    await ask({ method: 'download', names: [BIG] }, other);
+    assert.ok(sent() <= big.length + stops.length * PARALLEL * CHUNK, `${sent()} bytes came for ${big.length}`);
+    assert.deepEqual(await ask({ method: 'hashes', name: BIG }, other), { 'big.bin': sha256(big) });
+    await page.close();
+  });
+
   test('what the disk has changed is noticed, and what is deleted is gone', { timeout: 60_000 }, async () => {
     await ask({ method: 'download', names: [BASE, BIG] });
     assert.equal(await ask({ method: 'verify', name: BIG }), big.length);

@@ -1,7 +1,7 @@
 //! Copies between the program's memory and the one that threads share.
 //!
-//! A JavaScript array over shared memory is copied word by word; WebAssembly's own instruction takes a third of the time,
-//! where the browser knows modules of two memories.
+//! A JavaScript array over shared memory is copied word by word; WebAssembly's own instruction is not, where the browser
+//! knows modules of two memories.
 
 use js_sys::{Object, Reflect, WebAssembly};
 use wasm_bindgen::prelude::*;

@@ -141,9 +141,7 @@ impl Job {
             self.low_rank.hidden,
         ];
         let mut bytes = [0; size_of::<Self>()];
-        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
+        write_words(&words, &mut bytes);
         bytes
     }
 
@@ -328,6 +326,13 @@ impl Job {
     unsafe fn scratch(&self) -> &mut [[f32; PANEL]] {
         // SAFETY: the caller's word.
         unsafe { slice::from_raw_parts_mut(self.scratch as *mut [f32; PANEL], SCRATCH_ROWS) }
+    }
+}
+
+/// Writes words as they lie in memory.
+pub(crate) fn write_words(words: &[u32], bytes: &mut [u8]) {
+    for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Jobs that several workers do together.
 
-use crate::job::{Job, LowRankJob, Operation};
+use crate::job::{Job, LowRankJob, Operation, write_words};
 use crate::pack::PANEL;
 
 /// Whether jobs over the same rows are cut by rows for so many workers: where there are enough of them for each.
@@ -150,9 +150,7 @@ impl SharedJobs {
             self.worker,
         ];
         let mut bytes = [0; size_of::<Self>()];
-        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
+        write_words(&words, &mut bytes);
         bytes
     }
 

@@ -104,6 +104,12 @@ impl Cached {
         Ok(pieces)
     }
 
+    /// Forgets what was known of a part and its journal, which another tab may have written until now.
+    pub(super) fn take_over(&self, journal: &str) {
+        self.look_again();
+        self.next.borrow_mut().remove(journal);
+    }
+
     /// Lists pieces anew the next time.
     pub(super) fn look_again(&self) {
         self.last.take();

@@ -164,8 +164,7 @@ impl Store for BrowserStore {
             }
             Self::Cache(place) => {
                 let held = site::lock(key, None).await?;
-                // Another tab may have written until now.
-                place.look_again();
+                place.take_over(&journal(key));
                 Ok(held)
             }
         }
